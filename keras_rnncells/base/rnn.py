@@ -1,0 +1,315 @@
+"""The recurrent layer: everything that `keras.layers.RNN` does, for any cell."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_rnncells import recurrence
+from keras_rnncells.base import arguments, docs, noise
+from keras_rnncells.base.cell import RecurrentCell
+
+
+@keras.saving.register_keras_serializable(package="keras_rnncells")
+class RNN(keras.layers.RNN):
+    """Runs a cell over time: `keras.layers.RNN` for any cell, Keras' own and yours included.
+
+    It takes the place of `keras.layers.RNN` and differs where that one falls short:
+
+    - the input projection of a `RecurrentCell` is one product for all steps, outside the loop;
+    - states stay in float32 under mixed precision, also when they are returned or carried;
+    - a masked step keeps the states and repeats the output that goes with them, wherever it
+      stands, on every backend;
+    - `stateful` carries the states in `fit`, `evaluate` and `predict` on every backend.
+
+    Args:
+        cell: A cell, or a list of cells to be stacked: a `keras_rnncells` cell, a Keras cell, or
+            any object with `state_size` and `call(inputs, states) -> output, new_states`.
+        return_sequences: Whether to return all outputs, or the last only.
+        return_state: Whether to return the last states too.
+        go_backwards: Whether to go through the sequence from its end; outputs come in the order
+            in which they were computed.
+        stateful: Whether each sequence starts from the last states of the sequence at the same
+            place in the previous batch. Needs a static batch size.
+        unroll: Whether to write the loop out, step by step. Needs a static number of steps.
+        zero_output_for_mask: Whether a masked step outputs zeros.
+        scan: How time runs: `"keras"` is Keras' own loop; `"auto"` (default) the fastest for the
+            cell.
+        activity_regularizer: Regularizer of the output.
+        **kwargs: `name`, `dtype` and `trainable`, as for any Keras layer.
+
+    Call arguments:
+        sequences: `[B, T, D]`.
+        initial_state: List of the states to start from; zeros if not given.
+        mask: Boolean `[B, T]`; a step where it is `False` is skipped.
+        training: Whether dropout, recurrent dropout and zoneout are on.
+
+    Input shape:
+        `[batch, time, features]`; batch and time may be unknown.
+
+    Output shape:
+        `[batch, units]`, with `return_sequences` `[batch, time, units]`; with `return_state` a
+        tuple of that and each state `[batch, units]`.
+
+    Raises:
+        ValueError: If an argument is not allowed, or an input is not `[batch, time, features]`.
+
+    Example:
+
+    >>> import numpy as np, keras, keras_rnncells
+    >>> layer = keras_rnncells.RNN(keras.layers.LSTMCell(8), return_sequences=True)
+    >>> layer(np.ones((2, 5, 3), "float32")).shape[1:] == (5, 8)
+    True
+    """
+
+    def __init__(
+        self,
+        cell: Any,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        zero_output_for_mask: bool = False,
+        activity_regularizer: Any = None,
+        *,
+        scan: str = "auto",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            cell,
+            return_sequences=return_sequences,
+            return_state=return_state,
+            go_backwards=go_backwards,
+            stateful=stateful,
+            unroll=arguments.choice("unroll", unroll, (False, True)),
+            zero_output_for_mask=zero_output_for_mask,
+            activity_regularizer=arguments.resolve("regularizer", activity_regularizer),
+            autocast=False,  # would round the states that are passed in
+            **kwargs,
+        )
+        self.scan = arguments.choice("scan", scan, recurrence.SCANS)
+        self.supports_masking = True
+
+    def build(self, sequences_shape: Any, initial_state_shape: Any = None) -> None:
+        self._check_rank(sequences_shape)
+        super().build(sequences_shape, initial_state_shape)
+
+    @property
+    def variables(self) -> list[Any]:
+        # Keras leaves the states of a stateful layer out, and a stateless backend then loses them.
+        return super().variables + (keras.tree.flatten(self.states) if self.states else [])
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        spec = super().compute_output_spec(*args, **kwargs)
+        if not self.return_state:
+            return spec
+        output, *states = spec
+        dtypes = keras.tree.map_structure(lambda s: s.dtype, self.get_initial_state(1))
+        return output, *keras.tree.map_structure(
+            lambda s, dtype: keras.KerasTensor(s.shape, dtype=dtype), states, dtypes
+        )
+
+    def call(
+        self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False
+    ) -> Any:
+        return self._call(self.inner_loop, sequences, initial_state, mask, training)
+
+    def _call(
+        self, loop: Callable, sequences: Any, initial_state: Any, mask: Any, training: bool
+    ) -> Any:
+        """Everything around the loop: dtypes, masks, direction, states in and out."""
+        self._check_rank(sequences.shape)
+        if self.unroll and sequences.shape[1] is None:
+            raise ValueError(
+                f"{self.name} cannot be unrolled, since the number of steps is unknown. Received "
+                f"inputs of shape {tuple(sequences.shape)}. Give the Input a fixed number of "
+                "steps, or set unroll=False."
+            )
+        if mask is None:
+            # Keras fills `mask` in only where the sequences are the one tensor passed.
+            mask = getattr(sequences, "_keras_mask", None)
+        if keras.backend.is_float_dtype(sequences.dtype):
+            sequences = ops.cast(sequences, self.compute_dtype)
+        if mask is not None:
+            mask = ops.cast(keras.tree.flatten(mask)[0], "bool")
+            mask = ops.any(mask, axis=tuple(range(2, mask.ndim))) if mask.ndim > 2 else mask
+        if self.go_backwards:
+            sequences = ops.flip(sequences, axis=1)
+            mask = None if mask is None else ops.flip(mask, axis=1)
+
+        last, outputs, states = loop(
+            sequences, self._first_states(sequences, initial_state), mask, training=training
+        )
+        if self.stateful:
+            for variable, state in zip(
+                keras.tree.flatten(self.states), keras.tree.flatten(states), strict=True
+            ):
+                variable.assign(state)
+        output = ops.cast(outputs if self.return_sequences else last, self.compute_dtype)
+        return (output, *states) if self.return_state else output
+
+    def _first_states(self, sequences: Any, initial_state: Any) -> list[Any]:
+        batch = ops.shape(sequences)[0]
+        zeros = self.get_initial_state(batch)
+        if initial_state is None:
+            if not self.stateful:
+                return zeros
+            initial_state = self.states
+            expected = keras.tree.flatten(initial_state)[0].shape[0]
+            if sequences.shape[0] not in (None, expected):
+                raise ValueError(
+                    f"{self.name} is stateful and was built for batches of {expected}. Received a "
+                    f"batch of {sequences.shape[0]}. Use the same size for every batch."
+                )
+        flat, wanted = keras.tree.flatten(initial_state), keras.tree.flatten(zeros)
+        if len(flat) != len(wanted):
+            raise ValueError(
+                f"{self.name} has {len(wanted)} states. Received {len(flat)} as initial_state."
+            )
+        return keras.tree.pack_sequence_as(
+            zeros, [ops.cast(s, z.dtype) for s, z in zip(flat, wanted, strict=True)]
+        )
+
+    def inner_loop(
+        self, sequences: Any, initial_state: list[Any], mask: Any, training: bool = False
+    ) -> tuple[Any, Any, list[Any]]:
+        outputs, states = self._run(
+            self.cell,
+            sequences,
+            initial_state,
+            training,
+            mask=mask,
+            return_sequences=self.return_sequences,
+            zero_output_for_mask=self.zero_output_for_mask,
+        )
+        return (outputs[:, -1] if self.return_sequences else outputs), outputs, states
+
+    def _run(
+        self, cell: Any, sequences: Any, states: Any, training: bool, **options: Any
+    ) -> tuple[Any, Any]:
+        """Runs one cell over time; `options` are those of `recurrence.run`."""
+        if type(cell) is keras.layers.StackedRNNCells:
+            return self._run_stack(cell, sequences, states, training, **options)
+        options = {**options, "scan": self.scan, "unroll": self.unroll}
+        run = self._run_ours if isinstance(cell, RecurrentCell) else self._run_foreign
+        return run(cell, sequences, states, training, **options)
+
+    def _run_stack(
+        self, stack: Any, sequences: Any, states: Any, training: bool, **options: Any
+    ) -> tuple[Any, list[Any]]:
+        """Runs the cells of a stack one after the other, each over all steps."""
+        inner = {**options, "return_sequences": True, "zero_output_for_mask": False}
+        after = []
+        for cell, before in zip(stack.cells, states, strict=True):
+            listed = before if keras.tree.is_nested(before) else [before]
+            choices = options if cell is stack.cells[-1] else inner
+            sequences, new = self._run(cell, sequences, listed, training, **choices)
+            after.append(keras.tree.pack_sequence_as(before, keras.tree.flatten(new)))
+        return sequences, after
+
+    def _run_ours(
+        self, cell: RecurrentCell, sequences: Any, states: Any, training: bool, **options: Any
+    ) -> tuple[Any, list[Any]]:
+        drawn = noise.draw(cell, sequences, states) if training else noise.expectation(cell)
+        if drawn.inputs is not None:
+            sequences = sequences * drawn.inputs
+        kernel = cell.product_kernel
+
+        def step(t, projected, before):
+            after = cell.step(projected, before, kernel, drawn.recurrent)
+            after = drawn.hold(before, after, t)
+            return cell.output(after), after
+
+        projected = cell.project(sequences)
+        return recurrence.run(step, projected, list(states), held=cell.output, **options)
+
+    def _run_foreign(
+        self, cell: Any, sequences: Any, states: Any, training: bool, **options: Any
+    ) -> tuple[Any, Any]:
+        takes_training = "training" in inspect.signature(getattr(cell, "call", cell)).parameters
+        kwargs = {"training": training} if takes_training else {}
+        # A masked step repeats the last output, which for some cells is no state.
+        first = keras.tree.flatten(states)[0]
+        size = getattr(cell, "output_size", None) or first.shape[-1]
+        extra = [] if size == first.shape[-1] else [ops.zeros((ops.shape(first)[0], size))]
+
+        def step(t, inputs, before):
+            output, after = cell(inputs, before[0], **kwargs)
+            return output, [after, *([output] if extra else [])]
+
+        def held(before):
+            return before[1] if extra else keras.tree.flatten(before)[0]
+
+        # Keras draws the dropout masks of its own cells ahead of the loop.
+        self._maybe_config_dropout_masks(cell, sequences[:, 0], states)
+        outputs, (states, *_) = recurrence.run(
+            step, sequences, [states, *extra], held=held, **options
+        )
+        self._maybe_reset_dropout_masks(cell)
+        return outputs, states
+
+    def _check_rank(self, shape: Any) -> None:
+        ours = isinstance(self.cell, RecurrentCell)
+        if len(shape) < 3 or (ours and len(shape) > 3):
+            raise ValueError(
+                f"{self.name} needs inputs of shape [batch, time, features]. Received "
+                f"{tuple(shape)}. Add the missing axis, e.g. keras.ops.expand_dims(x, -1) for one "
+                "feature per step."
+            )
+
+    def get_config(self) -> dict[str, Any]:
+        regularizer = keras.regularizers.serialize(self.activity_regularizer)
+        return {**super().get_config(), "activity_regularizer": regularizer, "scan": self.scan}
+
+
+class CellRNN(RNN):
+    """Base class of the layers that are one cell, run over time: `class X(CellRNN, cell=XCell)`.
+
+    Such a layer has the arguments of its cell, those of `RNN` and nothing of its own.
+    """
+
+    cell_class: type[RecurrentCell]
+
+    def __init_subclass__(cls, cell: type[RecurrentCell] | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cell is None:
+            return
+        cls.cell_class = cell
+        if "__init__" not in cls.__dict__:
+            cls.__init__ = lambda self, *args, **kwargs: CellRNN.__init__(self, *args, **kwargs)
+        _, *of_rnn = inspect.signature(RNN).parameters.values()
+        of_cell = inspect.signature(cell).parameters.values()
+        arguments.show_signature(cls, arguments.ordered([*of_cell, *of_rnn]))
+        docs.complete(cls, cell, RNN)
+        for name in arguments.names(cell):
+            setattr(cls, name, property(lambda self, name=name: self.cell.argument(name)))
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        signature = inspect.signature(type(self))
+        for name in self.cell_class.ignored_arguments:
+            kwargs.pop(name, None)
+        try:
+            given = signature.bind(*args, **kwargs).arguments
+        except TypeError as error:
+            raise TypeError(f"{type(self).__name__}: {error}. It has {signature}.") from None
+        common = given.pop("kwargs", {})
+        of_cell = arguments.names(self.cell_class)
+        cell_kwargs = {k: v for k, v in common.items() if k in ("dtype", "trainable")}
+        cell = self.cell_class(**{k: given.pop(k) for k in of_cell if k in given}, **cell_kwargs)
+        super().__init__(cell, **given, **common)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        del config["cell"]
+        of_cell = self.cell.get_config()
+        names = arguments.names(self.cell_class)
+        return {**config, **{name: of_cell[name] for name in names}}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> CellRNN:
+        return cls(**config)

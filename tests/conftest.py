@@ -1,0 +1,19 @@
+"""What every test stands on: the table of cells, the backend, and seeds."""
+
+import os
+
+# Gradient checks need float64, which JAX rounds away unless told.
+os.environ.setdefault("JAX_ENABLE_X64", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _fresh_keras():
+    """Each test starts from the same random numbers and leaves no policy behind."""
+    keras.utils.set_random_seed(0)
+    policy = keras.config.dtype_policy()
+    yield
+    keras.config.set_dtype_policy(policy)

@@ -1,0 +1,86 @@
+"""Tools of the tests: the cases of the table, asymmetric weights, gradients on either backend."""
+
+import inspect
+
+import keras
+import numpy as np
+import pytest
+
+from keras_rnncells.cells import CELLS
+
+B, T, D, U = 3, 7, 4, 5
+
+# Every cell with every variant of its equations, and every cell once.
+VARIANTS = [
+    pytest.param(row, arguments, id=f"{row.name}-{variant}")
+    for row in CELLS.values()
+    for variant, arguments in row.variants.items()
+]
+ROWS = [pytest.param(row, id=row.name) for row in CELLS.values()]
+
+
+def inputs(*shape, seed=1, dtype="float32"):
+    return np.random.default_rng(seed).normal(size=shape or (B, T, D)).astype(dtype)
+
+
+def asymmetric(layer, shape=(B, T, D), seed=2, scale=0.6):
+    """Builds `layer` and gives it random weights, no two alike, so that no swap goes unseen."""
+    rng = np.random.default_rng(seed)
+    layer.build(shape)
+    layer.set_weights([scale * rng.normal(size=w.shape) for w in layer.weights])
+    return layer
+
+
+def numpy(x):
+    return np.asarray(keras.ops.convert_to_numpy(x))
+
+
+def states_of(layer, batch=B, seed=3, dtype="float32"):
+    """Random states to start from, one array a state."""
+    sizes = layer.cell.state_size
+    rng = np.random.default_rng(seed)
+    return [
+        rng.normal(size=(batch, s)).astype(dtype)
+        for s in (sizes if isinstance(sizes, list) else [sizes])
+    ]
+
+
+def in_full_precision(row, arguments, dtype):
+    """`arguments` that keep `dtype`: on JAX, Keras computes tanh of float64 in float32."""
+    default = inspect.signature(row.layer).parameters["activation"].default
+    tanh = arguments.get("activation", default) == "tanh"
+    if tanh and keras.backend.backend() == "jax" and dtype == "float64":
+        import jax
+
+        return {**arguments, "activation": jax.numpy.tanh}
+    return arguments
+
+
+def gradients(layer, loss, *arrays):
+    """Gradients of `loss(*arrays)`, a scalar computed by `layer`, by its weights and the arrays."""
+    variables = layer.trainable_variables
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tensors = [tf.convert_to_tensor(a) for a in arrays]
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            value = loss(*tensors)
+        found = tape.gradient(
+            value,
+            [v.value for v in variables] + tensors,
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+    else:
+        import jax
+
+        def of(values, arrays):
+            mapping = zip(variables, values, strict=True)
+            with keras.StatelessScope(state_mapping=mapping):
+                return loss(*arrays)
+
+        of_weights, of_arrays = jax.grad(of, argnums=(0, 1))(
+            [v.value for v in variables], [jax.numpy.asarray(a) for a in arrays]
+        )
+        found = [*of_weights, *of_arrays]
+    return [numpy(g) for g in found]
