@@ -1,0 +1,90 @@
+"""Mixed precision: products in the compute dtype, states in float32."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_rnncells as kr
+from tests.tools import ROWS, B, D, T, U, asymmetric, inputs, numpy, states_of
+
+POLICIES = ["mixed_bfloat16", "mixed_float16"]
+
+
+def dtype(x):
+    return keras.backend.standardize_dtype(x.dtype)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("row", ROWS)
+def test_dtypes(row, policy):
+    layer = asymmetric(row.layer(U, dtype=policy, return_sequences=True, return_state=True))
+    exact = row.layer(U, return_sequences=True, return_state=True)
+    exact.build((B, T, D))
+    exact.set_weights(layer.get_weights())
+    start = states_of(layer)
+    output, *states = layer(inputs(), initial_state=start)
+    assert dtype(output) == policy.removeprefix("mixed_")
+    assert {dtype(s) for s in states} == {"float32"}
+    assert {dtype(w) for w in layer.weights} == {"float32"}
+    for a, b in zip([output, *states], exact(inputs(), initial_state=start), strict=True):
+        close = {"rtol": 0.05, "atol": 0.05}
+        np.testing.assert_allclose(numpy(a).astype("float32"), numpy(b), **close)
+    symbolic = layer(keras.Input((None, D)))
+    assert [s.dtype for s in symbolic] == [dtype(output)] + ["float32"] * len(states)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_long_sum_does_not_stall(policy):
+    """1000 x 0.01 summed in bfloat16 gives 4."""
+    layer = kr.IndRNN(1, "linear", dtype=policy, return_state=True, kernel_initializer="ones")
+    layer.build((None, None, 1))
+    layer.set_weights([np.ones((1, 1)), np.ones(1), np.zeros(1)])
+    _, state = layer(np.full((1, 1000, 1), 0.01))
+    np.testing.assert_allclose(numpy(state), 10.0, rtol=2e-3)
+    _, again = layer(np.zeros((1, 1, 1)), initial_state=[np.array([[4.0001]], "float32")])
+    np.testing.assert_array_equal(numpy(again), np.array([[4.0001]], "float32"))
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_bound_near_one_survives(policy):
+    """2^(1/5000) = 1.00014 is 1 in bfloat16."""
+    u = 2 ** (1 / 5000)
+    weights = [np.zeros((1, 1)), np.array([u]), np.ones(1)]
+    layer = kr.IndRNN(1, "linear", max_timesteps=5000, dtype=policy)
+    within = kr.IndRNN(1, "linear", max_timesteps=5000, dtype=policy)
+    wrapped = keras.layers.TimeDistributed(within, dtype=policy)
+    x = np.zeros((1, 1000, 1), "float32")
+    layer.build(x.shape)
+    wrapped.build((1, *x.shape))
+    expected = (u**1000 - 1) / (u - 1)
+    for made, inner, inputs_ in ((layer, layer, x), (wrapped, within, x[None])):
+        inner.set_weights(weights)
+        found = float(numpy(made(inputs_)).astype("float32").squeeze())
+        np.testing.assert_allclose(found, expected, rtol=4e-3)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("row", ROWS)
+def test_fits_in_mixed_precision(row, policy):
+    keras.config.set_dtype_policy(policy)
+    layer = row.layer(U, dropout=0.2, zoneout=0.1)
+    readout = keras.layers.Dense(1, dtype="float32")
+    model = keras.Sequential([keras.Input((T, D)), layer, readout])
+    model.compile("sgd", "mse", jit_compile=False)
+    loss = model.fit(inputs(), np.ones((B, 1)), verbose=0).history["loss"]
+    assert np.isfinite(loss).all()
+
+
+def test_stacked_cells_keep_float32_states():
+    cells = [kr.LSTMCell(U, dtype="mixed_bfloat16"), kr.IndRNNCell(U, dtype="mixed_bfloat16")]
+    layer = kr.RNN(cells, return_state=True, dtype="mixed_bfloat16")
+    _, *states = layer(inputs())
+    assert {dtype(s) for s in keras.tree.flatten(states)} == {"float32"}
+    theirs = keras.layers.RNN(keras.layers.StackedRNNCells(cells), dtype="mixed_bfloat16")
+    found, expected = (numpy(y).astype("float32") for y in (layer(inputs())[0], theirs(inputs())))
+    np.testing.assert_allclose(found, expected, atol=0.05)
+
+
+def test_foreign_cell_in_mixed_precision():
+    layer = kr.RNN(keras.layers.GRUCell(U, dtype="mixed_bfloat16"), dtype="mixed_bfloat16")
+    assert dtype(layer(inputs())) == "bfloat16"
