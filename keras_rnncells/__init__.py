@@ -19,7 +19,6 @@ except ModuleNotFoundError as error:
 from keras_rnncells import base, cells, constraints, initializers, regularizers
 from keras_rnncells.base import RNN
 from keras_rnncells.cells.table import *  # noqa: F403
-from keras_rnncells.cells.table import __all__ as _cells
 from keras_rnncells.version import __version__
 
 __all__ = [
@@ -30,5 +29,5 @@ __all__ = [
     "constraints",
     "initializers",
     "regularizers",
-    *_cells,
+    *(cls.__name__ for row in cells.CELLS.values() for cls in (row.layer, row.cell)),
 ]

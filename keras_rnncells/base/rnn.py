@@ -133,7 +133,7 @@ class RNN(keras.layers.RNN):
         if mask is None:
             # Keras fills `mask` in only where the sequences are the one tensor passed.
             mask = getattr(sequences, "_keras_mask", None)
-        if keras.backend.is_float_dtype(sequences.dtype):
+        if keras.backend.is_float_dtype(sequences.dtype):  # a cell may well read integers
             sequences = ops.cast(sequences, self.compute_dtype)
         if mask is not None:
             mask = ops.cast(keras.tree.flatten(mask)[0], "bool")
@@ -167,9 +167,11 @@ class RNN(keras.layers.RNN):
                     f"batch of {sequences.shape[0]}. Use the same size for every batch."
                 )
         flat, wanted = keras.tree.flatten(initial_state), keras.tree.flatten(zeros)
-        if len(flat) != len(wanted):
+        if [s.shape[1:] for s in flat] != [z.shape[1:] for z in wanted]:
             raise ValueError(
-                f"{self.name} has {len(wanted)} states. Received {len(flat)} as initial_state."
+                f"{self.name} needs initial_state to be {len(wanted)} tensors of shape "
+                f"{[('batch', *z.shape[1:]) for z in wanted]}. Received "
+                f"{len(flat)}, of shape {[tuple(s.shape) for s in flat]}."
             )
         return keras.tree.pack_sequence_as(
             zeros, [ops.cast(s, z.dtype) for s, z in zip(flat, wanted, strict=True)]
@@ -215,6 +217,7 @@ class RNN(keras.layers.RNN):
     def _run_ours(
         self, cell: RecurrentCell, sequences: Any, states: Any, training: bool, **options: Any
     ) -> tuple[Any, list[Any]]:
+        sequences = ops.cast(sequences, cell.compute_dtype)
         drawn = noise.draw(cell, sequences, states) if training else noise.expectation(cell)
         if drawn.inputs is not None:
             sequences = sequences * drawn.inputs

@@ -1,4 +1,3 @@
 """The cells, one file per system, and their table."""
 
 from keras_rnncells.cells.table import *  # noqa: F403
-from keras_rnncells.cells.table import CELLS as CELLS

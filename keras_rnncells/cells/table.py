@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from keras_rnncells.base import CellRNN, RecurrentCell
-from keras_rnncells.cells.cfn import CFN, CFNCell
-from keras_rnncells.cells.elman import ElmanRNN, ElmanRNNCell
-from keras_rnncells.cells.gru import GRU, GRUCell
-from keras_rnncells.cells.indrnn import IndRNN, IndRNNCell
-from keras_rnncells.cells.irnn import IRNN, IRNNCell
-from keras_rnncells.cells.jordan import JordanRNN, JordanRNNCell
-from keras_rnncells.cells.lstm import LSTM, LSTMCell
-from keras_rnncells.cells.minimal_rnn import MinimalRNN, MinimalRNNCell
-from keras_rnncells.cells.scrn import SCRN, SCRNCell
+from keras_rnncells.cells.cfn import CFN as CFN, CFNCell as CFNCell
+from keras_rnncells.cells.elman import ElmanRNN as ElmanRNN, ElmanRNNCell as ElmanRNNCell
+from keras_rnncells.cells.gru import GRU as GRU, GRUCell as GRUCell
+from keras_rnncells.cells.indrnn import IndRNN as IndRNN, IndRNNCell as IndRNNCell
+from keras_rnncells.cells.irnn import IRNN as IRNN, IRNNCell as IRNNCell
+from keras_rnncells.cells.jordan import JordanRNN as JordanRNN, JordanRNNCell as JordanRNNCell
+from keras_rnncells.cells.lstm import LSTM as LSTM, LSTMCell as LSTMCell
+from keras_rnncells.cells.minimal_rnn import (
+    MinimalRNN as MinimalRNN,
+    MinimalRNNCell as MinimalRNNCell,
+)
+from keras_rnncells.cells.scrn import SCRN as SCRN, SCRNCell as SCRNCell
 
 
 class Row(NamedTuple):
@@ -153,5 +156,3 @@ CELLS: dict[str, Row] = {
         ),
     )
 }
-
-__all__ = [name for row in CELLS.values() for name in (row.name, row.cell.__name__)]

@@ -98,8 +98,10 @@ def test_shape_of_the_inputs(row, shape):
 
 
 def test_number_of_states():
-    with pytest.raises(ValueError, match="has 2 states. Received 1"):
-        kr.LSTM(U)(inputs(), initial_state=[np.zeros((3, U))])
+    states = [np.zeros((3, U), "float32")] * 2
+    for wrong in (states[:1], [states[0], np.zeros((3, U + 1), "float32")]):
+        with pytest.raises(ValueError, match=r"to be 2 tensors of shape.*Received [12], of shape"):
+            kr.LSTM(U)(inputs(), initial_state=wrong)
 
 
 def test_encoder_of_the_wrong_size():

@@ -1,0 +1,43 @@
+"""The README does what it says."""
+
+import pathlib
+import re
+
+import pytest
+
+from keras_rnncells.cells import CELLS
+
+README = pathlib.Path(__file__).parent.parent / "README.md"
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_table_of_cells():
+    rows = [
+        f"| `{r.name}` | `{r.equation}` | {r.paper} | {r.parameters} | {r.use} |"
+        for r in CELLS.values()
+    ]
+    written = README.read_text().split("table.py -->\n")[1].split("<!-- end")[0].splitlines()[2:]
+    assert written == rows
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_code_runs(code, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    assert capsys.readouterr().out
+    assert len(code.strip().splitlines()) <= 20
+
+
+def test_two_commands():
+    first, second = blocks("sh")[:2]
+    for command in (first, second):
+        assert command.strip().count("\n") == 0
+    assert "examples/adding_problem.py" in first and "pytest" in second
+
+
+def test_links():
+    for path in re.findall(r"\]\((?!http)([^)]+)\)", README.read_text()):
+        assert (README.parent / path).exists(), path
