@@ -47,6 +47,8 @@ class RNN(keras.layers.RNN):
         initial_state: List of the states to start from; zeros if not given.
         mask: Boolean `[B, T]`; a step where it is `False` is skipped.
         training: Whether dropout, recurrent dropout and zoneout are on.
+        sequences_mask: Filled in by Keras: the mask that the sequences carry, when an initial state
+            is passed too.
 
     Input shape:
         `[batch, time, features]`; batch and time may be unknown.
@@ -115,8 +117,15 @@ class RNN(keras.layers.RNN):
         )
 
     def call(
-        self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False
+        self,
+        sequences: Any,
+        initial_state: Any = None,
+        mask: Any = None,
+        training: bool = False,
+        sequences_mask: Any = None,
     ) -> Any:
+        # The mask of the sequences comes as `sequences_mask` when Keras sees a second tensor.
+        mask = sequences_mask if mask is None else mask
         return self._call(self.inner_loop, sequences, initial_state, mask, training)
 
     def _call(
@@ -130,9 +139,6 @@ class RNN(keras.layers.RNN):
                 f"inputs of shape {tuple(sequences.shape)}. Give the Input a fixed number of "
                 "steps, or set unroll=False."
             )
-        if mask is None:
-            # Keras fills `mask` in only where the sequences are the one tensor passed.
-            mask = getattr(sequences, "_keras_mask", None)
         if keras.backend.is_float_dtype(sequences.dtype):  # a cell may well read integers
             sequences = ops.cast(sequences, self.compute_dtype)
         if mask is not None:

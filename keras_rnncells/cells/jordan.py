@@ -128,7 +128,9 @@ class JordanRNN(CellRNN, cell=JordanRNNCell):
         mask: Any = None,
         training: bool = False,
         teacher: Any = None,
+        sequences_mask: Any = None,
     ) -> Any:
+        mask = sequences_mask if mask is None else mask
         loop = self.inner_loop
         if teacher is not None:
             expected = (*sequences.shape[:2], self.cell.output_size)

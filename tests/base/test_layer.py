@@ -24,7 +24,7 @@ def flat(outputs):
 
 def assert_close(found, expected, atol=1e-6):
     for a, b in zip(flat(found), flat(expected), strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=atol)
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=atol)
 
 
 @pytest.mark.parametrize("flags", FLAGS.values(), ids=FLAGS)

@@ -101,7 +101,7 @@ def test_two_masked_layers(row):
 
 
 def test_mask_of_the_input_with_an_initial_state():
-    """Keras passes a mask on by itself only where the sequences are the one tensor."""
+    """Keras passes a mask on as `mask` only where the sequences are the one tensor."""
     layer = asymmetric(kr.ElmanRNN(U))
     x, [start] = np.where(MASK[..., None], inputs(), 0.0).astype("float32"), states_of(layer)
     sequences, state = keras.Input((T, D)), keras.Input((U,))

@@ -78,3 +78,13 @@ def test_train_with_a_teacher_and_predict_without():
 def test_shape_of_the_teacher(shape):
     with pytest.raises(ValueError, match=r"`teacher` must hold .*\(3, 7, 3\)"):
         make()(inputs(), teacher=np.zeros(shape, "float32"))
+
+
+def test_mask_of_the_input_with_a_teacher():
+    layer, teacher = make(return_state=False), inputs(B, T, O, seed=9)
+    x = np.where(MASK[..., None], inputs(), 0.0).astype("float32")
+    sequences, given = keras.Input((T, D)), keras.Input((T, O))
+    masked = keras.layers.Masking(0.0)(sequences)
+    model = keras.Model([sequences, given], layer(masked, teacher=given))
+    expected, _ = forced(layer, x, teacher, np.zeros((B, O)), MASK)
+    np.testing.assert_allclose(model.predict([x, teacher], verbose=0), expected, atol=5e-6)
