@@ -28,7 +28,7 @@ def test_code_runs(code, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "README.md", "exec"), {})
     assert capsys.readouterr().out
-    assert len(code.strip().splitlines()) <= 20
+    assert len(code.strip().splitlines()) <= 20, "twenty lines of Keras code"
 
 
 def test_two_commands():
