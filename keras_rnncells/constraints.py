@@ -2,38 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from numbers import Real
 from typing import Any
 
 import keras
 from keras import ops
 
-
-def _number(name: str, value: Any, low: float = -math.inf, *, above: bool = False) -> float:
-    """Return `value` as a float, or raise if it is not a finite number from `low` on."""
-    number = isinstance(value, Real) and math.isfinite(value)
-    if not number or value < low or (above and value == low):
-        limit = "" if low == -math.inf else f" {'above' if above else 'of at least'} {low:g}"
-        raise ValueError(
-            f"`{name}` must be a finite number{limit}. Received: {name}={value!r}. "
-            f"Pass a number{limit}."
-        )
-    return float(value)
-
-
-def _memory_bound(max_timesteps: float | None, gamma: float) -> float:
-    """Largest magnitude of a self-loop that grows a signal at most `gamma` times in a sequence."""
-    gamma = _number("gamma", gamma, 1)
-    if max_timesteps is None:
-        return 1.0
-    return gamma ** (1.0 / _number("max_timesteps", max_timesteps, 1))
-
-
-def _compute_dtype(dtype: Any) -> str:
-    """The dtype to compute in: half precision is too coarse to sum, draw or iterate in."""
-    # Not `keras.backend.result_type`: with JAX it turns float64 into float32.
-    return "float64" if keras.backend.standardize_dtype(dtype) == "float64" else "float32"
+from keras_rnncells import checks
 
 
 @keras.saving.register_keras_serializable(package="keras_rnncells")
@@ -62,8 +36,8 @@ class MaxAbs(keras.constraints.Constraint):
     """
 
     def __init__(self, max_abs: float, min_abs: float = 0.0) -> None:
-        self.max_abs = _number("max_abs", max_abs, 0)
-        self.min_abs = _number("min_abs", min_abs, 0)
+        self.max_abs = checks.number("max_abs", max_abs, 0)
+        self.min_abs = checks.number("min_abs", min_abs, 0)
         if self.min_abs > self.max_abs:
             raise ValueError(
                 "`min_abs` must not be above `max_abs`. "
@@ -118,7 +92,7 @@ class MemoryBound(keras.constraints.Constraint):
     def __init__(self, max_timesteps: float | None = None, gamma: float = 2.0) -> None:
         self.max_timesteps = max_timesteps
         self.gamma = gamma
-        self.bound = _memory_bound(max_timesteps, gamma)
+        self.bound = checks.memory_bound(max_timesteps, gamma)
 
     def __call__(self, value: Any) -> Any:
         return ops.clip(value, -self.bound, self.bound)
@@ -165,7 +139,7 @@ class SpectralBound(keras.constraints.Constraint):
     """
 
     def __init__(self, max_norm: float = 1.0, iterations: int = 30) -> None:
-        self.max_norm = _number("max_norm", max_norm, 0, above=True)
+        self.max_norm = checks.number("max_norm", max_norm, 0, above=True)
         if not isinstance(iterations, int) or iterations < 1:
             raise ValueError(
                 "`iterations` must be an integer of at least 1. "
@@ -183,7 +157,7 @@ class SpectralBound(keras.constraints.Constraint):
         rows, columns = value.shape
         width = columns if columns % rows else rows
         dtype = keras.backend.standardize_dtype(value.dtype)
-        kernel = ops.cast(value, _compute_dtype(dtype))
+        kernel = ops.cast(value, checks.compute_dtype(dtype))
         blocks = ops.transpose(ops.reshape(kernel, (rows, -1, width)), (1, 0, 2))
         norm = _largest_singular_values(blocks, self.iterations)
         # Exactly 1 for a block within the bound, a zero block included.

@@ -14,17 +14,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_rnncells.constraints import _compute_dtype, _memory_bound, _number
-
-
-def _one_of(name: str, value: Any, allowed: tuple[Any, ...]) -> Any:
-    """Return `value`, or raise if it is not one of `allowed`."""
-    if value not in allowed:
-        choices = ", ".join(repr(item) for item in allowed)
-        raise ValueError(
-            f"`{name}` must be one of {choices}. Received: {name}={value!r}. Pass one of these."
-        )
-    return value
+from keras_rnncells import checks
 
 
 class _Random(keras.initializers.RandomNormal):
@@ -70,7 +60,7 @@ class ScaledIdentity(keras.initializers.Initializer):
     """
 
     def __init__(self, gain: float = 1.0) -> None:
-        self.gain = _number("gain", gain)
+        self.gain = checks.number("gain", gain)
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
         dtype = keras.backend.standardize_dtype(dtype)
@@ -216,7 +206,7 @@ class PositiveDefinite(_Random):
                 f"Received: shape={tuple(shape)}. Use it for a recurrent kernel."
             )
         dtype = keras.backend.standardize_dtype(dtype)
-        compute_dtype = _compute_dtype(dtype)
+        compute_dtype = checks.compute_dtype(dtype)
         size, columns = shape
         draws = (columns // size, size, size)
         root = keras.random.normal(draws, dtype=compute_dtype, seed=self.seed)
@@ -265,8 +255,8 @@ class RandomWalk(_Random):
         self, activation: str = "relu", gain: float | None = None, seed: Any = None
     ) -> None:
         super().__init__(seed)
-        self.activation = _one_of("activation", activation, ("linear", "relu", "tanh"))
-        self.gain = None if gain is None else _number("gain", gain, 0)
+        self.activation = checks.choice("activation", activation, ("linear", "relu", "tanh"))
+        self.gain = None if gain is None else checks.number("gain", gain, 0)
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
         if len(shape) != 2:
@@ -274,7 +264,7 @@ class RandomWalk(_Random):
                 f"`RandomWalk` makes matrices. Received: shape={tuple(shape)}. Use it for a kernel."
             )
         dtype = keras.backend.standardize_dtype(dtype)
-        compute_dtype = _compute_dtype(dtype)
+        compute_dtype = checks.compute_dtype(dtype)
         stddev = self._gain(shape[0]) / math.sqrt(shape[0])
         values = keras.random.normal(shape, stddev=stddev, dtype=compute_dtype, seed=self.seed)
         return ops.cast(values, dtype)
@@ -337,14 +327,14 @@ class MemoryUniform(_Random):
         seed: Any = None,
     ) -> None:
         super().__init__(seed)
-        self.bound = _memory_bound(max_timesteps, gamma)
+        self.bound = checks.memory_bound(max_timesteps, gamma)
         self.max_timesteps = max_timesteps
         self.gamma = gamma
-        self.memory = _one_of("memory", memory, (None, "long"))
+        self.memory = checks.choice("memory", memory, (None, "long"))
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
         dtype = keras.backend.standardize_dtype(dtype)
-        compute_dtype = _compute_dtype(dtype)
+        compute_dtype = checks.compute_dtype(dtype)
         low = 1 / self.bound if self.memory == "long" else 0.0
         values = keras.random.uniform(shape, low, self.bound, dtype=compute_dtype, seed=self.seed)
         return ops.cast(values, dtype)
@@ -409,7 +399,7 @@ class ChronoBias(_Random):
     def __init__(self, max_timesteps: float, gates: str = "ifco", seed: Any = None) -> None:
         super().__init__(seed)
         # From 3 on, the interval from 1 to `max_timesteps - 1` is not empty.
-        _number("max_timesteps", max_timesteps, 3)
+        checks.number("max_timesteps", max_timesteps, 3)
         if not isinstance(gates, str) or set(gates) - set("ifcor") or gates.count("f") != 1:
             raise ValueError(
                 "`gates` must be a string of the letters i, f, c, o, r with exactly one f. "
@@ -427,7 +417,7 @@ class ChronoBias(_Random):
                 "Set `gates` to the gates of the cell, in their order."
             )
         dtype = keras.backend.standardize_dtype(dtype)
-        compute_dtype = _compute_dtype(dtype)
+        compute_dtype = checks.compute_dtype(dtype)
         unit_shape = (shape[-1] // count,)
         steps = keras.random.uniform(
             unit_shape, 1.0, self.max_timesteps - 1.0, dtype=compute_dtype, seed=self.seed

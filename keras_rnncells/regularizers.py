@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_rnncells.constraints import _compute_dtype, _number
+from keras_rnncells import checks
 
 
 def _safe_norm(x: Any, axis: int | None = None) -> Any:
@@ -21,7 +21,7 @@ def _safe_norm(x: Any, axis: int | None = None) -> Any:
 
 def _at_least_float32(x: Any) -> Any:
     x = ops.convert_to_tensor(x)
-    return ops.cast(x, _compute_dtype(x.dtype))
+    return ops.cast(x, checks.compute_dtype(x.dtype))
 
 
 @keras.saving.register_keras_serializable(package="keras_rnncells")
@@ -62,7 +62,7 @@ class NormStabilizer(keras.regularizers.Regularizer):
     """
 
     def __init__(self, beta: float) -> None:
-        self.beta = _number("beta", beta, 0)
+        self.beta = checks.number("beta", beta, 0)
 
     def __call__(self, states: Any) -> Any:
         if len(states.shape) != 3:
@@ -107,8 +107,8 @@ class MemoryPenalty(keras.regularizers.Regularizer):
     """
 
     def __init__(self, bound: float = 1.0, rate: float = 0.01) -> None:
-        self.bound = _number("bound", bound, 0)
-        self.rate = _number("rate", rate, 0)
+        self.bound = checks.number("bound", bound, 0)
+        self.rate = checks.number("rate", rate, 0)
 
     def __call__(self, weights: Any) -> Any:
         excess = ops.relu(ops.abs(_at_least_float32(weights)) - self.bound)

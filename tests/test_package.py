@@ -79,7 +79,7 @@ def test_no_private_keras():
 
 def test_rooms_know_only_what_lies_below_them():
     order = ["recurrence", "base", "cells"]
-    alone = ["initializers", "constraints", "regularizers"]
+    alone = ["initializers", "constraints", "regularizers", "checks"]
     for path in (ROOT / "keras_rnncells").rglob("*.py"):
         room = path.relative_to(ROOT / "keras_rnncells").parts[0].removesuffix(".py")
         found = re.findall(r"(?:from|import) keras_rnncells[. ](?:import )?(\w+)", path.read_text())

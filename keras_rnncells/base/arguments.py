@@ -10,6 +10,11 @@ from typing import Any
 import keras
 
 from keras_rnncells import constraints, initializers, regularizers
+from keras_rnncells.checks import (
+    choice as choice,
+    positive_integer as positive_integer,
+    rate as rate,
+)
 
 POSITIONAL = inspect.Parameter.POSITIONAL_OR_KEYWORD
 KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
@@ -123,23 +128,6 @@ def activation(identifier: Any) -> Any:
         ) from None
 
 
-def positive_integer(name: str, value: Any) -> int:
-    """`value` as an int, if it is a whole number above 0."""
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() <= 0:
-        raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}.")
-    return value.__index__()
-
-
-def rate(name: str, value: Any) -> float:
-    """`value` as a float, if it is a rate: at least 0 and below 1."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
-        raise ValueError(
-            f"`{name}` must be a number of at least 0 and below 1 (the fraction to drop or to "
-            f"hold; 0 switches it off). Received: {name}={value!r}."
-        )
-    return float(value)
-
-
 def rates(name: str, value: Any, state_names: tuple[str, ...]) -> float | list[float]:
     """One rate for all states, or a list with one rate for each."""
     if not isinstance(value, (list, tuple)):
@@ -150,13 +138,3 @@ def rates(name: str, value: Any, state_names: tuple[str, ...]) -> float | list[f
             f"Received {len(value)}: {name}={value!r}."
         )
     return [rate(name, v) for v in value]
-
-
-def choice(name: str, value: Any, allowed: Iterable[Any]) -> Any:
-    """`value`, if it is one of `allowed`."""
-    allowed = list(allowed)
-    if value not in allowed:
-        raise ValueError(
-            f"`{name}` must be one of {', '.join(map(repr, allowed))}. Received: {name}={value!r}."
-        )
-    return value
