@@ -17,3 +17,13 @@ def _fresh_keras():
     policy = keras.config.dtype_policy()
     yield
     keras.config.set_dtype_policy(policy)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_memory():
+    """JAX keeps every function that it has compiled: some gigabytes by the end of all tests."""
+    yield
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.clear_caches()
