@@ -227,7 +227,9 @@ class RNN(keras.layers.RNN):
             return cell.output(after), after
 
         shared = [] if kernel is None else [kernel]
-        problem = recurrence.Problem(cell.engine, shared, drawn.recurrent, drawn.zoneout, training)
+        problem = recurrence.Problem(
+            cell.engine, shared, drawn.recurrent, drawn.zoneout, training=bool(training)
+        )
         return recurrence.run(
             step,
             cell.project(sequences),

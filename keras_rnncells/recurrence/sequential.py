@@ -50,8 +50,8 @@ class Problem(NamedTuple):
         shared: as in `Given`.
         by_row: as in `Fixed`.
         by_step: as in `Fixed`.
-        training: whether a backward pass is expected. Only then may the loop be compiled: TensorFlow
-            Serving cannot run what is.
+        training: whether a backward pass is expected. Only then may the loop be compiled:
+            TensorFlow Serving cannot run what is.
     """
 
     engine: Any
@@ -62,7 +62,7 @@ class Problem(NamedTuple):
 
 
 class Impure(Exception):
-    """A step reads or writes what it was not given, or draws random numbers."""
+    """A step reads, writes or makes what it was not given, or draws random numbers."""
 
 
 def pure_step(step: Callable, variables: list[Any], given: Given, fixed: Fixed) -> list[Any]:
@@ -74,6 +74,8 @@ def pure_step(step: Callable, variables: list[Any], given: Given, fixed: Fixed) 
         given: of one step.
         fixed: of one step.
     """
+    if len(variables) != len(given.weights):
+        raise Impure("The step made a variable.")
     scope = keras.StatelessScope(list(zip(variables, given.weights, strict=True)))
     values = [scope.get_current_value(v) for v in variables]
     with scope:
