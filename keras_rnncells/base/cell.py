@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_rnncells import recurrence
 from keras_rnncells.base import arguments, docs, noise
 
 
@@ -228,6 +230,18 @@ class RecurrentCell(keras.layers.Layer):
         # Some activations come back in another dtype: keras.ops.tanh of float64 on JAX, for one.
         after = self.update(projected, recurrent, states)
         return [ops.cast(state, self.state_dtype) for state in after]
+
+    @cached_property
+    def engine(self) -> Any:
+        """The fused loop over `_recur`. Here, since it remembers what it compiled."""
+        return recurrence.engine(self._recur, lambda: self.weights)
+
+    def _recur(
+        self, projected: Any, states: list[Any], shared: list[Any], dropped: Any, zoneout: list[Any]
+    ) -> list[Any]:
+        """`step` with zoneout, as the fused loop calls it. `shared` is [product_kernel] or []."""
+        after = self.step(projected, states, shared[0] if shared else None, dropped)
+        return noise.Noise(None, dropped, zoneout).hold(states, after)
 
     def call(self, inputs: Any, states: Any, training: bool = False) -> tuple[Any, list[Any]]:
         """The step protocol of Keras, for `keras.layers.RNN` and `StackedRNNCells`.

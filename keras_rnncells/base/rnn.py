@@ -37,8 +37,9 @@ class RNN(keras.layers.RNN):
             place in the previous batch. Needs a static batch size.
         unroll: Whether to write the loop out, step by step. Needs a static number of steps.
         zero_output_for_mask: Whether a masked step outputs zeros.
-        scan: How time runs: `"keras"` is Keras' own loop; `"auto"` (default) the fastest for the
-            cell.
+        scan: How time runs: `"sequential"` is one fused loop with a backward pass of its own, which
+            compiles itself in training; `"keras"` is Keras' own loop; `"auto"` (default) is
+            `"sequential"` for the cells of this package on TensorFlow, else `"keras"`.
         activity_regularizer: Regularizer of the output.
         **kwargs: `name`, `dtype` and `trainable`, as for any Keras layer.
 
@@ -234,8 +235,18 @@ class RNN(keras.layers.RNN):
             after = drawn.hold(before, after, t)
             return cell.output(after), after
 
-        projected = cell.project(sequences)
-        return recurrence.run(step, projected, list(states), held=cell.output, **options)
+        shared = [] if kernel is None else [kernel]
+        problem = recurrence.Problem(
+            cell.engine, shared, drawn.recurrent, drawn.zoneout, training=bool(training)
+        )
+        return recurrence.run(
+            step,
+            cell.project(sequences),
+            list(states),
+            held=cell.output,
+            problem=problem,
+            **options,
+        )
 
     def _run_foreign(
         self, cell: Any, sequences: Any, states: Any, training: bool, **options: Any

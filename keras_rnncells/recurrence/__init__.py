@@ -10,12 +10,13 @@ from typing import Any
 
 import keras
 
-from keras_rnncells.recurrence import keras_loop
+from keras_rnncells.recurrence import keras_loop, sequential
 from keras_rnncells.recurrence.masking import hold, masked, select
+from keras_rnncells.recurrence.sequential import Problem, engine
 
-SCANS = ("auto", "keras")
+SCANS = ("auto", "sequential", "keras")
 
-__all__ = ["SCANS", "hold", "run", "select"]
+__all__ = ["SCANS", "Problem", "engine", "hold", "run", "select"]
 
 
 def run(
@@ -29,6 +30,7 @@ def run(
     unroll: bool = False,
     return_sequences: bool = True,
     scan: str = "auto",
+    problem: Problem | None = None,
 ) -> tuple[Any, Any]:
     """Runs a step function over time.
 
@@ -42,11 +44,21 @@ def run(
         zero_output_for_mask: whether such a step outputs zeros instead.
         unroll: whether to write the loop out, step by step. Needs a static T.
         return_sequences: whether all outputs are wanted, or the last only.
-        scan: which loop runs. `"keras"` is Keras' own, and what `"auto"` takes.
+        scan: which loop runs. `"sequential"` is the fused loop of `problem`, `"keras"` is Keras'
+            own. `"auto"` is `"sequential"` on TensorFlow, else `"keras"`. Keras' loop takes over
+            where there is no fused one: without a `problem`, on other backends, when unrolled, and
+            for a step that depends on more than it is given.
+        problem: the same step as a fused loop needs it, with `states` a list and `held` its output.
 
     Returns:
         The outputs `[B, T, ...]`, or the last output `[B, ...]`; and the last states.
     """
+    if scan != "keras" and problem is not None and problem.engine is not None and not unroll:
+        found = sequential.run(
+            problem, sequences, states, mask, held, zero_output_for_mask, return_sequences
+        )
+        if found is not None:
+            return found
 
     def flat_step(t, inputs, flat):
         output, after = step(t, inputs, keras.tree.pack_sequence_as(states, flat))

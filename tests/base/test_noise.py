@@ -35,8 +35,9 @@ def test_new_for_every_batch_and_reproducible(row):
 
 @pytest.mark.parametrize("row", ROWS)
 def test_same_in_every_scan(row):
-    oracle = noisy(row, scan="keras")(inputs(), training=True)
-    assert same(noisy(row, scan="auto")(inputs(), training=True), oracle)
+    oracle, found = (noisy(row, scan=s)(inputs(), training=True) for s in ("keras", "auto"))
+    for a, b in zip(keras.tree.flatten(found), keras.tree.flatten(oracle), strict=True):
+        np.testing.assert_allclose(numpy(a), numpy(b), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("masked", [False, True])

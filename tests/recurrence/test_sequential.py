@@ -1,0 +1,150 @@
+"""The fused loop against Keras' own: outputs, states, and gradients by everything."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_rnncells as kr
+from keras_rnncells.recurrence import sequential
+from tests.tools import VARIANTS, B, D, U, asymmetric, gradients, in_full_precision, numpy
+
+ours_only = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="the fused loop is TensorFlow's"
+)
+TOLERANCE = {"float64": 1e-10, "float32": 2e-5}
+NOISE = {"dropout": 0.3, "recurrent_dropout": 0.3, "zoneout": 0.2, "seed": 5}
+
+
+@pytest.fixture
+def fused(monkeypatch):
+    """Counts the runs of the fused loop, and those it declined."""
+    counts = {"done": 0, "declined": 0}
+    run = sequential.run
+
+    def counting(*arguments):
+        found = run(*arguments)
+        counts["declined" if found is None else "done"] += 1
+        return found
+
+    monkeypatch.setattr(sequential, "run", counting)
+    return counts
+
+
+def objective(outputs):
+    """A scalar that depends on every output and state, each in its own way."""
+    total = 0
+    for k, a in enumerate(outputs):
+        factors = np.cos(1.0 + k + np.arange(np.prod(a.shape))).reshape(a.shape)
+        total = total + keras.ops.sum(a * keras.ops.cast(factors, a.dtype))
+    return total
+
+
+def everything(layer, x, start, training=True, **call):
+    """Outputs, states and all gradients of a layer."""
+    values = [numpy(v) for v in layer(x, initial_state=start, training=training, **call)]
+    if layer.cell.seed_generator is not None:
+        layer.cell.seed_generator.state.assign([5, 0])
+
+    def loss(x, *start):
+        return objective(layer(x, initial_state=list(start), training=training, **call))
+
+    return [*values, *gradients(layer, loss, x, *start)]
+
+
+def assert_same(row, arguments, dtype, steps, training=True, mask=None, **options):
+    """`scan="sequential"` finds what `scan="keras"` finds."""
+    rng = np.random.default_rng(7)
+    found = []
+    for scan in ("sequential", "keras"):
+        layer = row.layer(
+            U,
+            dtype=dtype,
+            scan=scan,
+            return_state=True,
+            **{"return_sequences": True, **in_full_precision(row, arguments, dtype), **options},
+        )
+        seeds = layer.cell.seed_generator
+        asymmetric(layer)
+        if seeds is not None:
+            seeds.state.assign([5, 0])
+        found.append(layer)
+    sizes = keras.tree.flatten(found[0].cell.state_size)
+    x = rng.normal(size=(B, steps, D)).astype(dtype)
+    start = [rng.normal(size=(B, size)).astype(dtype) for size in sizes]
+    call = {} if mask is None else {"mask": keras.ops.convert_to_tensor(mask)}
+    for a, b in zip(*(everything(f, x, start, training, **call) for f in found), strict=True):
+        scale = np.abs(b).max() + 1e-30
+        np.testing.assert_allclose(a / scale, b / scale, rtol=0, atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(("row", "arguments"), VARIANTS)
+def test_every_variant(row, arguments, dtype):
+    assert_same(row, arguments, dtype, steps=7)
+
+
+@pytest.mark.parametrize(("row", "arguments"), VARIANTS)
+def test_every_variant_with_noise_and_mask(row, arguments):
+    mask = np.random.default_rng(0).random((B, 7)) < 0.6
+    mask[0, :3], mask[1] = False, False
+    assert_same(row, {**arguments, **NOISE}, "float64", steps=7, mask=mask)
+
+
+@pytest.mark.parametrize(("row", "arguments"), VARIANTS)
+def test_every_variant_on_plain_kernels(row, arguments):
+    """Without training nothing is compiled; the gradient is there all the same."""
+    assert_same(row, {**arguments, "zoneout": 0.2}, "float64", steps=7, training=False)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("steps", [1, 2, 3, 7, 64])
+@pytest.mark.parametrize("cell", ["IndRNN", "LSTM", "SCRN"])
+def test_any_number_of_steps(cell, steps, training):
+    assert_same(kr.cells.CELLS[cell], {}, "float64", steps, training)
+
+
+OPTIONS = {
+    "last": {"return_sequences": False},
+    "backwards": {"go_backwards": True},
+    "zeros": {"zero_output_for_mask": True},
+    "last-zeros": {"return_sequences": False, "zero_output_for_mask": True},
+    "unrolled": {"unroll": True},
+}
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize(
+    ("name", "arguments"), [("LSTM", {}), ("SCRN", {"context_units": 3, "return_context": True})]
+)
+def test_options(name, arguments, options, training):
+    mask = np.random.default_rng(1).random((B, 7)) < 0.6
+    mask[:2, -2:] = [[True, False], [False, True]]
+    row = kr.cells.CELLS[name]
+    assert_same(row, arguments, "float64", 7, training, mask, **options)
+
+
+@ours_only
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(("row", "arguments"), VARIANTS)
+def test_every_variant_takes_the_fused_loop(row, arguments, training, fused):
+    for scan in ("auto", "sequential"):
+        row.layer(U, scan=scan, **{**arguments, **NOISE})(np.ones((2, 3, D)), training=training)
+    assert fused == {"done": 2, "declined": 0}
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(("row", "arguments"), VARIANTS)
+def test_mixed_precision(row, arguments, policy):
+    x = np.random.default_rng(0).normal(size=(B, 7, D)).astype("float32")
+    found = []
+    for scan in ("sequential", "keras"):
+        layer = row.layer(U, dtype=policy, scan=scan, return_sequences=True, **arguments)
+        asymmetric(layer)
+
+        def loss(x, layer=layer):
+            return objective([keras.ops.cast(layer(x, training=True), "float32")])
+
+        found.append(gradients(layer, loss, x))
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=0.05 * np.abs(b).max() + 1e-6)
