@@ -83,7 +83,8 @@ class Engine:
                 every = sequences
                 if saved < len(states):
                     every, _ = forward(here, fixed, len(states))
-                return backward(here, fixed, every, list(by[:keep]), list(by[keep:]))
+                found = backward(here, fixed, every, list(by[:keep]), list(by[keep:]))
+                return _once_differentiable(found, [*flat, *by])
 
             return (*sequences[:keep], *last), gradient
 
@@ -235,6 +236,24 @@ def _vjp(
         tape.watch(arguments)
         values = function(*arguments)
     return tape.gradient(values, arguments, upstream, unconnected)
+
+
+def _once_differentiable(
+    gradients: list[tf.Tensor | None], sources: list[tf.Tensor]
+) -> list[tf.Tensor | None]:
+    """`gradients`, for which a gradient by `sources` is an error: it would be silently 0."""
+
+    @tf.custom_gradient
+    def guarded(*_):
+        def gradient(*_):
+            raise NotImplementedError(
+                'The fused loop has no second derivative. Use scan="keras" in this layer.'
+            )
+
+        return [tf.identity(g) for g in gradients if g is not None], gradient
+
+    found = iter(guarded(*sources))
+    return [None if g is None else next(found) for g in gradients]
 
 
 def _map(function: Callable, structure: Any) -> Any:

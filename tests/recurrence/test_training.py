@@ -1,0 +1,177 @@
+"""Every way to train takes the fused loop and finds the same losses; no export is compiled."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import keras
+import numpy as np
+import pytest
+
+import keras_rnncells as kr
+from tests.recurrence.test_sequential import fused, ours_only  # noqa: F401
+from tests.tools import D, U, inputs, numpy
+
+pytestmark = ours_only
+
+
+def model(scan="auto", **noise):
+    keras.utils.set_random_seed(1)
+    return keras.Sequential(
+        [
+            keras.Input((None, D)),
+            kr.IndRNN(U, return_sequences=True, scan=scan, **noise),
+            kr.LSTM(U, scan=scan, **noise),
+            keras.layers.Dense(1),
+        ]
+    )
+
+
+def losses(made, **options):
+    """Ten sequences in batches of four: the last one is smaller."""
+    made.compile("sgd", "mse", **options)
+    x, y = inputs(10, 6, D), inputs(10, 1, seed=2)
+    history = made.fit(x, y, batch_size=4, epochs=3, shuffle=False, verbose=0)
+    return [*history.history["loss"], made.evaluate(x, y, verbose=0)]
+
+
+WAYS = [
+    {},
+    {"jit_compile": True},
+    {"jit_compile": False},
+    {"run_eagerly": True},
+    {"steps_per_execution": 2},
+    {"steps_per_execution": 2, "jit_compile": True},
+]
+
+
+@pytest.mark.parametrize("options", WAYS, ids=str)
+def test_losses(options, fused):  # noqa: F811
+    found = losses(model(), **options)
+    assert fused["done"] > 0 and fused["declined"] == 0
+    np.testing.assert_allclose(found, losses(model("keras"), jit_compile=False), rtol=1e-4)
+
+
+@pytest.mark.parametrize("options", WAYS[2:5], ids=str)
+def test_losses_with_noise(options):
+    # XLA draws other random numbers.
+    noise = {"recurrent_dropout": 0.2, "zoneout": 0.1, "seed": 3}
+    expected = losses(model("keras", **noise), jit_compile=False)
+    np.testing.assert_allclose(losses(model(**noise), **options), expected, rtol=1e-4)
+
+
+def test_a_plain_tape_with_any_batch_and_any_time():
+    import tensorflow as tf
+
+    layers = [asymmetric_lstm(scan) for scan in ("auto", "keras")]
+
+    def gradient(layer, x):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(layer(x, training=True) ** 2)
+        return tape.gradient(loss, layer.trainable_variables[0].value)
+
+    signature = [tf.TensorSpec((None, None, D))]
+    fast = tf.function(lambda x: gradient(layers[0], x), input_signature=signature)
+    for shape in ((2, 5, D), (3, 9, D), (1, 1, D)):
+        expected = numpy(gradient(layers[1], inputs(*shape)))
+        for found in (fast(inputs(*shape)), gradient(layers[0], inputs(*shape))):
+            np.testing.assert_allclose(numpy(found), expected, rtol=1e-4, atol=1e-5)
+
+
+def asymmetric_lstm(scan):
+    keras.utils.set_random_seed(0)
+    layer = kr.LSTM(U, scan=scan)
+    layer.build((None, None, D))
+    return layer
+
+
+def compiled_functions(path):
+    """Names of the functions in a SavedModel that XLA must compile, and of all."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    saved = saved_model_pb2.SavedModel()
+    saved.ParseFromString((path / "saved_model.pb").read_bytes())
+    functions = [f for graph in saved.meta_graphs for f in graph.graph_def.library.function]
+
+    def compiled(f):
+        return any(attr["_XlaMustCompile"].b for attr in (f.attr, *(n.attr for n in f.node_def)))
+
+    return [f.signature.name for f in functions if compiled(f)], functions
+
+
+@pytest.mark.parametrize("jit_compile", ["auto", True])
+def test_nothing_compiled_is_exported(jit_compile, tmp_path):
+    import tensorflow as tf
+
+    made = model()
+    losses(made, jit_compile=jit_compile)
+    made.export(tmp_path / "export", verbose=False)
+    tf.saved_model.save(made, str(tmp_path / "saved"))
+    for path in (tmp_path / "export", tmp_path / "saved"):
+        found, functions = compiled_functions(path)
+        assert found == [] and functions
+    x = inputs(3, 9, D)
+    loaded = tf.saved_model.load(str(tmp_path / "export"))
+    np.testing.assert_allclose(numpy(loaded.serve(x)), made.predict(x, verbose=0), atol=1e-5)
+
+
+def test_what_is_compiled_would_be_found(tmp_path):
+    import tensorflow as tf
+
+    module = tf.Module()
+    layer = kr.IndRNN(U)
+    layer.build((None, None, D))
+    module.layer = layer
+    module.f = tf.function(
+        lambda x: layer(x, training=True), input_signature=[tf.TensorSpec((None, None, D))]
+    )
+    tf.saved_model.save(module, str(tmp_path))
+    assert compiled_functions(tmp_path)[0] != []
+
+
+def test_a_second_derivative_is_an_error():
+    import tensorflow as tf
+
+    layer, x = kr.IndRNN(U, "tanh"), tf.constant(inputs())
+    for training in (True, False):
+        with pytest.raises(Exception, match='scan="keras"'), tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = layer(x, training=training)
+            slope = tape.gradient(y, x)
+            outer.gradient(slope, x)
+
+
+MIRRORED = """
+    import keras, numpy as np, tensorflow as tf
+    import keras_rnncells as kr
+
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    x = np.random.default_rng(0).normal(size=(16, 6, 4)).astype("float32")
+    y = np.ones((16, 1), "float32")
+
+    def losses():
+        keras.utils.set_random_seed(0)
+        layers = [kr.IndRNN(5, return_sequences=True), kr.LSTM(5), keras.layers.Dense(1)]
+        model = keras.Sequential([keras.Input((None, 4)), *layers])
+        model.compile("sgd", "mse")
+        return model.fit(x, y, batch_size=8, epochs=3, shuffle=False, verbose=0).history["loss"]
+
+    alone = losses()
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        together = losses()
+    np.testing.assert_allclose(together, alone, rtol=1e-4)
+"""
+
+
+def test_two_devices_find_the_losses_of_one():
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(MIRRORED)],
+        env={**os.environ, "KERAS_BACKEND": "tensorflow"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
