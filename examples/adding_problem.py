@@ -97,9 +97,7 @@ def train(model: keras.Model, args: argparse.Namespace) -> dict[str, list[float]
     )
     # Within +-10 as in the authors' code: a guard that a good run does not touch.
     optimizer = keras.optimizers.Adam(schedule, clipvalue=10.0)
-    # Keras compiles with XLA where it can. For a loop in TensorFlow that only costs time, and the
-    # more so the longer the sequences.
-    model.compile(optimizer, loss="mse", jit_compile=keras.backend.backend() != "tensorflow")
+    model.compile(optimizer, loss="mse")
     steps = min(STEPS_PER_EVALUATION, args.steps)
     history = model.fit(
         adding_problem(args.timesteps, args.batch_size, args.seed),

@@ -81,9 +81,6 @@ def train(model: keras.Model, images: np.ndarray, labels: np.ndarray, args: argp
         ),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
-        # Keras compiles with XLA where it can. For a loop in TensorFlow that only costs time, and
-        # the more so the longer the sequences.
-        jit_compile=keras.backend.backend() != "tensorflow",
     )
     return model.fit(
         images[:training],

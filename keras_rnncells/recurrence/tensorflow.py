@@ -246,7 +246,7 @@ def _once_differentiable(
     @tf.custom_gradient
     def guarded(*_):
         def gradient(*_):
-            raise NotImplementedError(
+            raise RuntimeError(
                 'The fused loop has no second derivative. Use scan="keras" in this layer.'
             )
 
