@@ -219,29 +219,33 @@ class RecurrentCell(keras.layers.Layer):
             kernel: `product_kernel`, read once before the loop.
             dropped: `[B, U]` mask on h' where it enters a product, or `None`.
         """
+        return self._advance(projected, self._recurrent(states, kernel, dropped), states)
+
+    def _recurrent(self, states: list[Any], kernel: Any, dropped: Any) -> Any:
+        """What `update` gets as `recurrent`: linear in the states."""
         h = states[0] if dropped is None else states[0] * dropped
         if kernel is None:
-            recurrent = h
-        else:
-            all_states = kernel.shape[0] != h.shape[-1]
-            recurrent = self.linear(
-                ops.concatenate([h, *states[1:]], axis=-1) if all_states else h, kernel
-            )
+            return h
+        all_states = kernel.shape[0] != h.shape[-1]
+        return self.linear(ops.concatenate([h, *states[1:]], axis=-1) if all_states else h, kernel)
+
+    def _advance(self, projected: Any, recurrent: Any, states: list[Any]) -> list[Any]:
         # Some activations come back in another dtype: keras.ops.tanh of float64 on JAX, for one.
         after = self.update(projected, recurrent, states)
         return [ops.cast(state, self.state_dtype) for state in after]
 
     @cached_property
     def engine(self) -> Any:
-        """The fused loop over `_recur`. Here, since it remembers what it compiled."""
-        return recurrence.engine(self._recur, lambda: self.weights)
+        """The fused loop over this cell. Kept, since it remembers what it compiled."""
 
-    def _recur(
-        self, projected: Any, states: list[Any], shared: list[Any], dropped: Any, zoneout: list[Any]
-    ) -> list[Any]:
-        """`step` with zoneout, as the fused loop calls it. `shared` is [product_kernel] or []."""
-        after = self.step(projected, states, shared[0] if shared else None, dropped)
-        return noise.Noise(None, dropped, zoneout).hold(states, after)
+        def product(states, shared, dropped):
+            return self._recurrent(states, shared[0] if shared else None, dropped)
+
+        def step(projected, recurrent, states, zoneout):
+            after = self._advance(projected, recurrent, states)
+            return noise.Noise(None, None, zoneout).hold(states, after)
+
+        return recurrence.engine(product, step, lambda: self.weights)
 
     def call(self, inputs: Any, states: Any, training: bool = False) -> tuple[Any, list[Any]]:
         """The step protocol of Keras, for `keras.layers.RNN` and `StackedRNNCells`.

@@ -65,13 +65,16 @@ class Impure(Exception):
     """A step reads, writes or makes what it was not given, or draws random numbers."""
 
 
-def pure_step(step: Callable, variables: list[Any], given: Given, fixed: Fixed) -> list[Any]:
+def pure_step(
+    step: Callable, variables: list[Any], given: Given, recurrent: Any, fixed: Fixed
+) -> list[Any]:
     """The new states, as a function of the arguments alone, each at one step.
 
     Args:
-        step: `step(projected, states, shared, by_row, by_step) -> new states`.
+        step: as in `engine`.
         variables: the Keras variables of `given.weights`.
         given: of one step.
+        recurrent: the product of one step.
         fixed: of one step.
     """
     if len(variables) != len(given.weights):
@@ -79,7 +82,7 @@ def pure_step(step: Callable, variables: list[Any], given: Given, fixed: Fixed) 
     scope = keras.StatelessScope(list(zip(variables, given.weights, strict=True)))
     values = [scope.get_current_value(v) for v in variables]
     with scope:
-        after = step(given.projected, given.states, given.shared, fixed.by_row, fixed.by_step)
+        after = step(given.projected, recurrent, given.states, fixed.by_step)
     if any(scope.get_current_value(v) is not x for v, x in zip(variables, values, strict=True)):
         raise Impure("The step assigns to a variable.")
     if fixed.mask is None:
@@ -87,20 +90,21 @@ def pure_step(step: Callable, variables: list[Any], given: Given, fixed: Fixed) 
     return [select(fixed.mask, a, b) for a, b in zip(after, given.states, strict=True)]
 
 
-def engine(step: Callable, variables: Callable) -> Any:
-    """The fused loop of this backend for one step function, or `None` where there is none.
+def engine(product: Callable, step: Callable, variables: Callable) -> Any:
+    """The fused loop of this backend for one recurrence, or `None` where there is none.
 
-    Keep it: it remembers what it compiled.
+    Keep it: it remembers what it compiled. Both functions get tensors of one step.
 
     Args:
-        step: `step(projected, states, shared, by_row, by_step) -> new states`, of one step.
+        product: `product(states, shared, by_row) -> recurrent`, linear in the states.
+        step: `step(projected, recurrent, states, by_step) -> new states`.
         variables: `variables()` lists the Keras variables that `step` may read.
     """
     if keras.backend.backend() != "tensorflow":
         return None
     from keras_rnncells.recurrence.tensorflow import Engine
 
-    return Engine(step, variables)
+    return Engine(product, step, variables)
 
 
 def run(

@@ -20,13 +20,14 @@ from keras_rnncells.recurrence.sequential import Fixed, Given, Impure, pure_step
 class Engine:
     """Runs one step function over time; see `sequential.engine`."""
 
-    def __init__(self, step: Callable, variables: Callable) -> None:
+    def __init__(self, product: Callable, step: Callable, variables: Callable) -> None:
         self.variables = variables
+        self._parts = product, step
         # Each direction is compiled on its own and the custom gradient stands outside: eager
         # training, plain tapes and steps_per_execution fail with the gradient inside.
         self._functions = {
             (direction, compiled): tf.function(
-                partial(run, self._step, InPlace if compiled else Plain),
+                partial(run, self, InPlace if compiled else Plain),
                 jit_compile=True if compiled else None,
                 autograph=False,
                 reduce_retracing=True,
@@ -34,10 +35,15 @@ class Engine:
             for direction, run in (("forward", _forward), ("backward", _backward))
             for compiled in (True, False)
         }
-        self._of_one_step = step
 
-    def _step(self, given: Given, fixed: Fixed) -> list[tf.Tensor]:
-        return pure_step(self._of_one_step, self.variables(), given, fixed)
+    def product(self, given: Given, fixed: Fixed) -> tf.Tensor:
+        return self._parts[0](given.states, given.shared, fixed.by_row)
+
+    def update(self, given: Given, recurrent: tf.Tensor, fixed: Fixed) -> list[tf.Tensor]:
+        return pure_step(self._parts[1], self.variables(), given, recurrent, fixed)
+
+    def step(self, given: Given, fixed: Fixed) -> list[tf.Tensor]:
+        return self.update(given, self.product(given, fixed), fixed)
 
     def run(
         self,
@@ -138,13 +144,13 @@ class Plain:
 
 
 def _forward(
-    step: Callable, loop: type, given: Given, fixed: Fixed, keep: int
+    engine: Engine, loop: type, given: Given, fixed: Fixed, keep: int
 ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
     """The first `keep` states at all steps, and all states at the last."""
     steps = _shape(given.projected)[1]
 
     def body(t, states, sequences):
-        after = step(*_at(partial(loop.read, t=t), given._replace(states=states), fixed))
+        after = engine.step(*_at(partial(loop.read, t=t), given._replace(states=states), fixed))
         for a, s in zip(after, given.states, strict=True):
             a.set_shape(s.shape)
         written = [loop.write(s, t, a) for s, a in zip(sequences, after[:keep], strict=True)]
@@ -158,7 +164,7 @@ def _forward(
 
 
 def _backward(
-    step: Callable,
+    engine: Engine,
     loop: type,
     given: Given,
     fixed: Fixed,
@@ -169,7 +175,7 @@ def _backward(
     """The gradients by the tensors of `given`.
 
     Args:
-        step: the step.
+        engine: whose step it is.
         loop: how a loop reads and writes.
         given: of all steps.
         fixed: of all steps.
@@ -177,7 +183,19 @@ def _backward(
         by_sequences: the upstream gradients, of the first states at all steps,
         by_last: and of all states at the last.
     """
-    steps = _shape(given.projected)[1]
+    batch, steps, *_ = _shape(given.projected)
+    before = [
+        tf.concat([first[:, None], s[:, :-1]], axis=1)
+        for s, first in zip(every, given.states, strict=True)
+    ]
+    in_rows = given._replace(projected=_rows(given.projected), states=[_rows(s) for s in before])
+    fixed_in_rows = Fixed(
+        _map(lambda x: tf.repeat(x, steps, axis=0), fixed.by_row), *_map(_rows, tuple(fixed[1:]))
+    )
+    products = None
+    if given.shared:  # one large product is faster than one at each step
+        products = engine.product(in_rows, fixed_in_rows)
+        products = tf.reshape(products, [batch, steps, products.shape[-1]])
 
     def body(t, adjoints, sequences):
         read = partial(loop.read, t=t)
@@ -188,12 +206,19 @@ def _backward(
             for s, first in zip(every, given.states, strict=True)
         ]
         here, fixed_here = _at(read, given._replace(states=before), fixed)
-        by_before = _vjp(
-            lambda *states: step(here._replace(states=list(states)), fixed_here),
-            before,
-            adjoints,
-            tf.UnconnectedGradients.ZERO,
-        )
+
+        def product(*states):
+            return [engine.product(here._replace(states=list(states)), fixed_here)]
+
+        def update(recurrent, *states):
+            return engine.update(here._replace(states=list(states)), recurrent, fixed_here)
+
+        if products is None:
+            by_before = _vjp(lambda *states: update(*product(*states), *states), before, adjoints)
+        else:
+            by_product, *by_before = _vjp(update, [read(products), *before], adjoints)
+            through_product = _vjp(product, before, [by_product])
+            by_before = [a + b for a, b in zip(by_before, through_product, strict=True)]
         written = [loop.write(s, t, a) for s, a in zip(sequences, adjoints, strict=True)]
         return t - 1, by_before, written
 
@@ -202,21 +227,15 @@ def _backward(
         lambda t, *_: t >= 0, body, start, maximum_iterations=steps
     )
 
-    before = [
-        _rows(tf.concat([first[:, None], s[:, :-1]], axis=1))
-        for s, first in zip(every, given.states, strict=True)
-    ]
-    in_rows = Fixed(
-        _map(lambda x: tf.repeat(x, steps, axis=0), fixed.by_row), *_map(_rows, tuple(fixed[1:]))
-    )
-
     def all_steps(*flat):
         projected, shared, weights = tf.nest.pack_sequence_as(others, flat)
-        return step(Given(_rows(projected), before, shared, weights), in_rows)
+        rows = Given(_rows(projected), in_rows.states, shared, weights)
+        return engine.step(rows, fixed_in_rows)
 
     others = given.projected, given.shared, given.weights
     upstream = [_rows(loop.close(a)) for a in adjoints]
-    by_projected, *by_others = _vjp(all_steps, tf.nest.flatten(others), upstream)
+    none = tf.UnconnectedGradients.NONE
+    by_projected, *by_others = _vjp(all_steps, tf.nest.flatten(others), upstream, none)
     return [by_projected, *by_states, *by_others]
 
 
@@ -230,7 +249,7 @@ def _vjp(
     function: Callable,
     arguments: list[tf.Tensor],
     upstream: list[tf.Tensor],
-    unconnected: tf.UnconnectedGradients = tf.UnconnectedGradients.NONE,
+    unconnected: tf.UnconnectedGradients = tf.UnconnectedGradients.ZERO,
 ) -> list[tf.Tensor | None]:
     with tf.GradientTape() as tape:
         tape.watch(arguments)

@@ -153,17 +153,21 @@ MIRRORED = """
     x = np.random.default_rng(0).normal(size=(16, 6, 4)).astype("float32")
     y = np.ones((16, 1), "float32")
 
-    def losses():
+    def losses(scan):
         keras.utils.set_random_seed(0)
-        layers = [kr.IndRNN(5, return_sequences=True), kr.LSTM(5), keras.layers.Dense(1)]
-        model = keras.Sequential([keras.Input((None, 4)), *layers])
+        model = keras.Sequential([keras.Input((None, 4))])
+        model.add(kr.IndRNN(5, return_sequences=True, scan=scan))
+        model.add(kr.LSTM(5, scan=scan))
+        model.add(keras.layers.Dense(1))
         model.compile("sgd", "mse")
         return model.fit(x, y, batch_size=8, epochs=3, shuffle=False, verbose=0).history["loss"]
 
-    alone = losses()
+    alone = losses("auto")
     with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
-        together = losses()
-    np.testing.assert_allclose(together, alone, rtol=1e-4)
+        together, of_keras = losses("auto"), losses("keras")
+    np.testing.assert_allclose(together, of_keras, rtol=1e-4)
+    if keras.version() > "3.9":  # before, Keras' mean over devices was another, for any layer
+        np.testing.assert_allclose(together, alone, rtol=1e-4)
 """
 
 
