@@ -1,5 +1,6 @@
 """The README does what it says."""
 
+import json
 import pathlib
 import re
 
@@ -41,3 +42,12 @@ def test_two_commands():
 def test_links():
     for path in re.findall(r"\]\((?!http)([^)]+)\)", README.read_text()):
         assert (README.parent / path).exists(), path
+
+
+def test_speed_is_what_was_measured():
+    results = json.loads((README.parent / "benchmarks/results/layers-cpu.json").read_text())
+    milliseconds = [results["milliseconds"][kind] for kind in ("plain", "jit")]
+    rows = re.findall(r"^\| (.+) / (.+) \| (.+) \| (.+) \|$", README.read_text(), re.MULTILINE)
+    assert len(rows) == 9
+    for a, b, *written in rows:
+        assert written == [f"{m[a]['median'] / m[b]['median']:.2g}" for m in milliseconds], (a, b)
