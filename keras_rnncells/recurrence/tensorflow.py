@@ -148,16 +148,22 @@ def _forward(
 ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
     """The first `keep` states at all steps, and all states at the last."""
     steps = _shape(given.projected)[1]
+    timed = _timed(given, fixed)
 
-    def body(t, states, sequences):
-        after = engine.step(*_at(partial(loop.read, t=t), given._replace(states=states), fixed))
+    def read(t):
+        return [loop.read(x, t) for x in timed]
+
+    def body(t, now, states, sequences):
+        here = iter(now)
+        after = engine.step(*_at(lambda _: next(here), given._replace(states=states), fixed))
         for a, s in zip(after, given.states, strict=True):
             a.set_shape(s.shape)
         written = [loop.write(s, t, a) for s, a in zip(sequences, after[:keep], strict=True)]
-        return t + 1, after, written
+        return t + 1, read(tf.minimum(t + 1, steps - 1)), after, written
 
-    start = 0, given.states, [loop.new(s, steps) for s in given.states[:keep]]
-    _, last, sequences = tf.while_loop(
+    # The loop carries what the next step reads: XLA would make each use read it anew, and slowly.
+    start = 0, read(0), given.states, [loop.new(s, steps) for s in given.states[:keep]]
+    *_, last, sequences = tf.while_loop(
         lambda t, *_: t < steps, body, start, maximum_iterations=steps
     )
     return [loop.close(s) for s in sequences], last
@@ -237,6 +243,13 @@ def _backward(
     none = tf.UnconnectedGradients.NONE
     by_projected, *by_others = _vjp(all_steps, tf.nest.flatten(others), upstream, none)
     return [by_projected, *by_states, *by_others]
+
+
+def _timed(given: Given, fixed: Fixed) -> list[tf.Tensor]:
+    """What `_at` reads, in its order."""
+    found = []
+    _at(found.append, given, fixed)
+    return found
 
 
 def _at(read: Callable, given: Given, fixed: Fixed) -> tuple[Given, Fixed]:
