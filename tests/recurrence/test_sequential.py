@@ -11,6 +11,7 @@ from tests.tools import VARIANTS, B, D, U, asymmetric, gradients, in_full_precis
 ours_only = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="the fused loop is TensorFlow's"
 )
+pytestmark = ours_only
 TOLERANCE = {"float64": 1e-10, "float32": 2e-5}
 NOISE = {"dropout": 0.3, "recurrent_dropout": 0.3, "zoneout": 0.2, "seed": 5}
 
@@ -124,7 +125,6 @@ def test_options(name, arguments, options, training):
     assert_same(row, arguments, "float64", 7, training, mask, **options)
 
 
-@ours_only
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(("row", "arguments"), VARIANTS)
 def test_every_variant_takes_the_fused_loop(row, arguments, training, fused):
