@@ -7,14 +7,18 @@ steps at once, each a row of one large batch, so that the gradient of a kernel i
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import tensorflow as tf
 from keras import ops
 
 from keras_rnncells.recurrence.sequential import Fixed, Given, Impure, pure_step
+
+# Each number of steps is compiled anew: beyond these, a layer takes plain kernels for new ones.
+MOST_COMPILED = 32
 
 
 class Engine:
@@ -23,6 +27,8 @@ class Engine:
     def __init__(self, product: Callable, step: Callable, variables: Callable) -> None:
         self.variables = variables
         self._parts = product, step
+        self._compiled_steps: set[int] = set()
+        self._warned = False
         # Each direction is compiled on its own and the custom gradient stands outside: eager
         # training, plain tapes and steps_per_execution fail with the gradient inside.
         self._functions = {
@@ -62,7 +68,7 @@ class Engine:
             shared: what all steps share, with a gradient.
             fixed: masks and noise.
             keep: the number of states, from the first on, that are wanted at all steps.
-            compiled: whether XLA compiles the loop. Nothing that is exported may be.
+            compiled: whether XLA compiles the loop, where it can. Nothing that is exported may be.
 
         Returns:
             The first `keep` states at all steps, each `[B, T, S]`; and the last states.
@@ -74,6 +80,7 @@ class Engine:
         given = tf.nest.map_structure(
             tf.convert_to_tensor, Given(projected, list(states), shared, weights)
         )
+        compiled = compiled and self._may_compile(given.projected.shape[1])
         forward, backward = (self._functions[d, compiled] for d in ("forward", "backward"))
         # The backward pass needs all states. Outside of training it is rare, and finds them again.
         saved = len(states) if compiled else keep
@@ -96,6 +103,34 @@ class Engine:
 
         found = differentiable(*tf.nest.flatten(given))
         return list(found[:keep]), list(found[keep:])
+
+    def _may_compile(self, steps: int | None) -> bool:
+        """Whether a loop of so many steps is worth compiling. An unknown number may be any."""
+        if steps is None or not xla_works():
+            return False
+        if steps not in self._compiled_steps and len(self._compiled_steps) >= MOST_COMPILED:
+            if not self._warned:
+                self._warned = True
+                warnings.warn(
+                    f"A recurrent layer was trained on sequences of more than {MOST_COMPILED} "
+                    "lengths, and compiles none beyond: further lengths take plain kernels, which "
+                    "are slower. Bucket the sequences, i.e. pad them to a few lengths.",
+                    stacklevel=2,
+                )
+            return False
+        self._compiled_steps.add(steps)
+        return True
+
+
+@cache
+def xla_works() -> bool:
+    """Whether this TensorFlow can compile: some builds come without XLA."""
+    try:
+        with tf.init_scope():
+            tf.function(lambda x: x + 1.0, jit_compile=True)(tf.zeros(()))
+    except tf.errors.OpError:
+        return False
+    return True
 
 
 class InPlace:

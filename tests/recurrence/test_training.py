@@ -123,11 +123,36 @@ def test_what_is_compiled_would_be_found(tmp_path):
     layer = kr.IndRNN(U)
     layer.build((None, None, D))
     module.layer = layer
-    module.f = tf.function(
-        lambda x: layer(x, training=True), input_signature=[tf.TensorSpec((None, None, D))]
-    )
-    tf.saved_model.save(module, str(tmp_path))
-    assert compiled_functions(tmp_path)[0] != []
+    for steps in (None, 7):
+        signature = [tf.TensorSpec((None, steps, D))]
+        module.f = tf.function(lambda x: layer(x, training=True), input_signature=signature)
+        tf.saved_model.save(module, str(tmp_path / str(steps)))
+    assert compiled_functions(tmp_path / "7")[0] != []
+    assert compiled_functions(tmp_path / "None")[0] == [], "any length would be compiled anew"
+
+
+def test_many_lengths_warn_once_and_take_plain_kernels(monkeypatch):
+    engine = pytest.importorskip("keras_rnncells.recurrence.tensorflow")
+    monkeypatch.setattr(engine, "MOST_COMPILED", 2)
+    layer, plain = (kr.IndRNN(U, scan=scan) for scan in ("auto", "keras"))
+    for made in (layer, plain):
+        made.build((None, None, D))
+    plain.set_weights(layer.get_weights())
+    with pytest.warns(UserWarning, match="more than 2 lengths.*Bucket") as noted:
+        for steps in (3, 4, 3, 5, 6, 4):
+            x = inputs(2, steps, D)
+            found, expected = layer(x, training=True), plain(x)
+            np.testing.assert_allclose(numpy(found), numpy(expected), atol=1e-5)
+    assert len(noted) == 1 and layer.cell.engine._compiled_steps == {3, 4}
+
+
+def test_without_xla(monkeypatch, fused):  # noqa: F811
+    engine = pytest.importorskip("keras_rnncells.recurrence.tensorflow")
+    assert engine.xla_works()
+    monkeypatch.setattr(engine, "xla_works", lambda: False)
+    made = model()
+    np.testing.assert_allclose(losses(made), losses(model("keras")), rtol=1e-4)
+    assert fused["done"] > 0 and not made.layers[0].cell.engine._compiled_steps
 
 
 def test_a_second_derivative_is_an_error():
