@@ -169,6 +169,14 @@ class RecurrentCell(keras.layers.Layer):
         """
         raise self._unwritten("update(projected, recurrent, states)")
 
+    @property
+    def elementwise(self) -> bool:
+        """Whether `update` is `activation(projected + self.recurrent_kernel * recurrent)`.
+
+        Such a cell can run in parallel over time. It has no `product_kernel` and one state.
+        """
+        return False
+
     def output(self, states: list[Any]) -> Any:
         """The output that goes with `states`."""
         return states[0]
@@ -236,16 +244,49 @@ class RecurrentCell(keras.layers.Layer):
 
     @cached_property
     def engine(self) -> Any:
-        """The fused loop over this cell. Kept, since it remembers what it compiled."""
+        """The fused loops over this cell. Kept, since it remembers what it compiled."""
+        elementwise = self.elementwise
 
-        def product(states, shared, dropped):
+        def product(states, shared, rows, dropped):
+            if elementwise:
+                return states[0] * rows[0]
             return self._recurrent(states, shared[0] if shared else None, dropped)
 
-        def step(projected, recurrent, states, zoneout):
-            after = self._advance(projected, recurrent, states)
+        def update(projected, recurrent, states, zoneout):
+            if elementwise:
+                after = [ops.cast(self.activation(projected + recurrent), self.state_dtype)]
+            else:
+                after = self._advance(projected, recurrent, states)
             return noise.Noise(None, None, zoneout).hold(states, after)
 
-        return recurrence.engine(product, step, lambda: self.weights)
+        return recurrence.engine(
+            recurrence.Step(
+                product,
+                update,
+                lambda: self.weights,
+                activation=self.activation if elementwise else None,
+            )
+        )
+
+    def problem(self, states: list[Any], drawn: noise.Noise, training: bool) -> recurrence.Problem:
+        """This cell as the fused loops need it.
+
+        Args:
+            states: the initial states.
+            drawn: the noise of the sequence.
+            training: whether the call is part of training.
+        """
+        shared, rows, by_row = [], [], drawn.recurrent
+        if self.elementwise:
+            # Each row has its own copy of u, and a step only products of equal shapes.
+            u, dropped = ops.cast(self.recurrent_kernel, self.state_dtype), drawn.recurrent
+            u = ops.broadcast_to(u, ops.shape(states[0])) if dropped is None else u * dropped
+            rows, by_row = [u], None
+        elif self.product_kernel is not None:
+            shared = [ops.convert_to_tensor(self.product_kernel)]
+        return recurrence.Problem(
+            self.engine, shared, rows, by_row, drawn.zoneout, self.output, bool(training)
+        )
 
     def call(self, inputs: Any, states: Any, training: bool = False) -> tuple[Any, list[Any]]:
         """The step protocol of Keras, for `keras.layers.RNN` and `StackedRNNCells`.

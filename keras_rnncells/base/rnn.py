@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import keras
@@ -12,6 +13,9 @@ from keras import ops
 from keras_rnncells import recurrence
 from keras_rnncells.base import arguments, docs, noise
 from keras_rnncells.base.cell import RecurrentCell
+
+# Cells whose output is their first state, and need not be carried beside it.
+SHOW_THEIR_STATE = (keras.layers.LSTMCell, keras.layers.GRUCell, keras.layers.SimpleRNNCell)
 
 
 @keras.saving.register_keras_serializable(package="keras_rnncells")
@@ -35,11 +39,18 @@ class RNN(keras.layers.RNN):
             in which they were computed.
         stateful: Whether each sequence starts from the last states of the sequence at the same
             place in the previous batch. Needs a static batch size.
-        unroll: Whether to write the loop out, step by step. Needs a static number of steps.
+        unroll: `True` writes the loop out, step by step, and needs a static number of steps. An
+            integer n >= 2 runs n steps in one turn of the loop, for any number of steps.
         zero_output_for_mask: Whether a masked step outputs zeros.
-        scan: How time runs: `"sequential"` is one fused loop with a backward pass of its own, which
-            compiles itself in training; `"keras"` is Keras' own loop; `"auto"` (default) is
-            `"sequential"` for the cells of this package on TensorFlow, else `"keras"`.
+        scan: How time runs. `"sequential"` is one fused loop with a backward pass of its own, which
+            compiles itself in training on TensorFlow. `"parallel"` is a scan of logarithmic depth,
+            for cells whose units do not see each other (`IndRNN`): exact where the activation
+            clips (linear, ReLU, ReLU6, hard tanh), else by Newton's iteration; a sequence of
+            unknown length runs sequentially. `"keras"` is Keras' own loop. `"auto"` (default) is
+            `"sequential"` on a CPU; on a GPU or TPU `"parallel"` where that is exact and the
+            sequence has 256 steps or more. A step that the fused loops cannot run (it draws random
+            numbers, assigns to variables or reads what is not of its cell) takes Keras' loop, and
+            so does PyTorch.
         activity_regularizer: Regularizer of the output.
         **kwargs: `name`, `dtype` and `trainable`, as for any Keras layer.
 
@@ -76,7 +87,7 @@ class RNN(keras.layers.RNN):
         return_state: bool = False,
         go_backwards: bool = False,
         stateful: bool = False,
-        unroll: bool = False,
+        unroll: bool | int = False,
         zero_output_for_mask: bool = False,
         activity_regularizer: Any = None,
         *,
@@ -89,13 +100,20 @@ class RNN(keras.layers.RNN):
             return_state=return_state,
             go_backwards=go_backwards,
             stateful=stateful,
-            unroll=arguments.choice("unroll", unroll, (False, True)),
+            unroll=_unroll(unroll),
             zero_output_for_mask=zero_output_for_mask,
             activity_regularizer=arguments.resolve("regularizer", activity_regularizer),
             autocast=False,  # would round the states that are passed in
             **kwargs,
         )
         self.scan = arguments.choice("scan", scan, recurrence.SCANS)
+        if scan == "parallel" and not all(_elementwise(c) for c in _cells(self.cell)):
+            names = ", ".join(type(c).__name__ for c in _cells(self.cell))
+            raise ValueError(
+                'scan="parallel" needs cells whose units do not see each other, each for itself a '
+                "function of its own last state: IndRNNCell, or your own with the property "
+                f'`elementwise`. Received: {names}. Use scan="auto" or "sequential".'
+            )
         self.supports_masking = True
 
     def build(self, sequences_shape: Any, initial_state_shape: Any = None) -> None:
@@ -134,11 +152,11 @@ class RNN(keras.layers.RNN):
     ) -> Any:
         """Everything around the loop: dtypes, masks, direction, states in and out."""
         self._check_rank(sequences.shape)
-        if self.unroll and sequences.shape[1] is None:
+        if self.unroll is True and sequences.shape[1] is None:
             raise ValueError(
                 f"{self.name} cannot be unrolled, since the number of steps is unknown. Received "
                 f"inputs of shape {tuple(sequences.shape)}. Give the Input a fixed number of "
-                "steps, or set unroll=False."
+                "steps, or set unroll to False or to an integer."
             )
         if keras.backend.is_float_dtype(sequences.dtype):  # a cell may well read integers
             sequences = ops.cast(sequences, self.compute_dtype)
@@ -235,16 +253,12 @@ class RNN(keras.layers.RNN):
             after = drawn.hold(before, after, t)
             return cell.output(after), after
 
-        shared = [] if kernel is None else [kernel]
-        problem = recurrence.Problem(
-            cell.engine, shared, drawn.recurrent, drawn.zoneout, training=bool(training)
-        )
         return recurrence.run(
             step,
             cell.project(sequences),
             list(states),
             held=cell.output,
-            problem=problem,
+            problem=cell.problem(states, drawn, training),
             **options,
         )
 
@@ -252,26 +266,65 @@ class RNN(keras.layers.RNN):
         self, cell: Any, sequences: Any, states: Any, training: bool, **options: Any
     ) -> tuple[Any, Any]:
         takes_training = "training" in inspect.signature(getattr(cell, "call", cell)).parameters
-        kwargs = {"training": training} if takes_training else {}
-        # A masked step repeats the last output, which for some cells is no state.
+        kwargs = {"training": bool(training)} if takes_training else {}
         first = keras.tree.flatten(states)[0]
-        size = getattr(cell, "output_size", None) or first.shape[-1]
-        extra = [] if size == first.shape[-1] else [ops.zeros((ops.shape(first)[0], size))]
+        dtype, structure = first.dtype, keras.tree.map_structure(lambda _: 0, states)
+        shown = [] if type(cell) in SHOW_THEIR_STATE else [self._first_output(cell, first)]
+        carries_output = bool(shown)
 
         def step(t, inputs, before):
-            output, after = cell(inputs, before[0], **kwargs)
-            return output, [after, *([output] if extra else [])]
+            output, after = cell(inputs, before[-1], **kwargs)
+            after = keras.tree.pack_sequence_as(structure, keras.tree.flatten(after))
+            return output, [*([ops.cast(output, dtype)] if carries_output else []), after]
 
-        def held(before):
-            return before[1] if extra else keras.tree.flatten(before)[0]
+        def update(inputs, recurrent, flat, by_step):
+            cell_states = keras.tree.pack_sequence_as(structure, flat[carries_output:])
+            _, after = step(None, inputs, [cell_states])
+            return keras.tree.flatten(after)
 
         # Keras draws the dropout masks of its own cells ahead of the loop.
         self._maybe_config_dropout_masks(cell, sequences[:, 0], states)
-        outputs, (states, *_) = recurrence.run(
-            step, sequences, [states, *extra], held=held, **options
+        outputs, (*_, states) = recurrence.run(
+            step,
+            sequences,
+            [*shown, states],
+            held=lambda before: keras.tree.flatten(before)[0],
+            problem=self._foreign_problem(cell, update, [sequences, *shown, states], training),
+            **options,
         )
         self._maybe_reset_dropout_masks(cell)
         return outputs, states
+
+    @staticmethod
+    def _first_output(cell: Any, first: Any) -> Any:
+        """What a masked step shows before the first real one: a state if it can, else zeros."""
+        size = getattr(cell, "output_size", None) or first.shape[-1]
+        return first if size == first.shape[-1] else ops.zeros((ops.shape(first)[0], size))
+
+    def _foreign_problem(
+        self, cell: Any, update: Callable, tensors: list[Any], training: bool
+    ) -> recurrence.Problem | None:
+        """A cell of others as the fused loop needs it: nothing but its calls is known of it."""
+        if not all(keras.backend.is_float_dtype(x.dtype) for x in keras.tree.flatten(tensors)):
+            return None  # the loop takes gradients by all of them
+        key = id(cell), bool(training)
+        if key not in self._engines:
+
+            def variables():
+                found = getattr(cell, "variables", [])
+                return [v for v in found if keras.backend.is_float_dtype(v.dtype)]
+
+            self._engines[key] = recurrence.engine(
+                recurrence.Step(lambda states, *_: states[0], update, variables, rowwise=False)
+            )
+        return recurrence.Problem(
+            self._engines[key], [], [], None, None, lambda states: states[0], bool(training)
+        )
+
+    @cached_property
+    def _engines(self) -> dict:
+        """The fused loops over the cells of others, which remember what they compiled."""
+        return {}
 
     def _check_rank(self, shape: Any) -> None:
         ours = isinstance(self.cell, RecurrentCell)
@@ -285,6 +338,23 @@ class RNN(keras.layers.RNN):
     def get_config(self) -> dict[str, Any]:
         regularizer = keras.regularizers.serialize(self.activity_regularizer)
         return {**super().get_config(), "activity_regularizer": regularizer, "scan": self.scan}
+
+
+def _unroll(value: Any) -> bool | int:
+    if isinstance(value, bool) or (isinstance(value, int) and value >= 2):
+        return value
+    raise ValueError(
+        "`unroll` must be True, False or the number of steps in one turn of the loop, an integer "
+        f"of 2 or more. Received: unroll={value!r}."
+    )
+
+
+def _cells(cell: Any) -> list[Any]:
+    return cell.cells if isinstance(cell, keras.layers.StackedRNNCells) else [cell]
+
+
+def _elementwise(cell: Any) -> bool:
+    return isinstance(cell, RecurrentCell) and cell.elementwise
 
 
 class CellRNN(RNN):

@@ -102,6 +102,10 @@ class IndRNNCell(RecurrentCell):
     def update(self, projected: Any, recurrent: Any, states: list[Any]) -> list[Any]:
         return [self.activation(projected + self.recurrent_kernel * recurrent)]
 
+    @property
+    def elementwise(self) -> bool:
+        return type(self).update is IndRNNCell.update  # not that of a subclass
+
 
 @keras.saving.register_keras_serializable(package="keras_rnncells")
 class IndRNN(CellRNN, cell=IndRNNCell):

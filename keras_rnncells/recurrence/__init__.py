@@ -10,13 +10,13 @@ from typing import Any
 
 import keras
 
-from keras_rnncells.recurrence import keras_loop, sequential
+from keras_rnncells.recurrence import fused, keras_loop
 from keras_rnncells.recurrence.masking import hold, masked, select
-from keras_rnncells.recurrence.sequential import Problem, engine
+from keras_rnncells.recurrence.problem import Problem, Step, engine
 
-SCANS = ("auto", "sequential", "keras")
+SCANS = ("auto", "parallel", "sequential", "keras")
 
-__all__ = ["SCANS", "Problem", "engine", "hold", "run", "select"]
+__all__ = ["SCANS", "Problem", "Step", "engine", "hold", "run", "select"]
 
 
 def run(
@@ -27,7 +27,7 @@ def run(
     mask: Any = None,
     held: Callable | None = None,
     zero_output_for_mask: bool = False,
-    unroll: bool = False,
+    unroll: bool | int = False,
     return_sequences: bool = True,
     scan: str = "auto",
     problem: Problem | None = None,
@@ -42,23 +42,39 @@ def run(
         mask: boolean `[B, T]`, or `None`. A step where it is `False` keeps the states.
         held: `held(states)`, the output of such a step. Needed with a mask.
         zero_output_for_mask: whether such a step outputs zeros instead.
-        unroll: whether to write the loop out, step by step. Needs a static T.
+        unroll: `True` writes Keras' loop out, step by step, and needs a static T. An integer is
+            the number of steps in one turn of a fused loop.
         return_sequences: whether all outputs are wanted, or the last only.
-        scan: which loop runs. `"sequential"` is the fused loop of `problem`, `"keras"` is Keras'
-            own. `"auto"` is `"sequential"` on TensorFlow, else `"keras"`. Keras' loop takes over
-            where there is no fused one: without a `problem`, on other backends, when unrolled, and
-            for a step that depends on more than it is given.
-        problem: the same step as a fused loop needs it, with `states` a list and `held` its output.
+        scan: which loop runs: `"keras"` is Keras' own, `"sequential"` the fused loop of `problem`,
+            `"parallel"` its log-depth scan, for element-wise steps and a T that is known, and
+            `"auto"` what `fused.choose` says. Keras' loop takes over where there is no fused one:
+            without a `problem`, on PyTorch, with `unroll=True`, and for a step that depends on more
+            than it is given.
+        problem: the same step as the fused loops need it, over the flattened `states`.
 
     Returns:
         The outputs `[B, T, ...]`, or the last output `[B, ...]`; and the last states.
     """
-    if scan != "keras" and problem is not None and problem.engine is not None and not unroll:
-        found = sequential.run(
-            problem, sequences, states, mask, held, zero_output_for_mask, return_sequences
+    flat_states = keras.tree.flatten(states)
+    if (
+        scan != "keras"
+        and problem is not None
+        and problem.engine is not None
+        and unroll is not True
+    ):
+        found = fused.run(
+            problem,
+            sequences,
+            flat_states,
+            mask,
+            zero_output_for_mask=zero_output_for_mask,
+            return_sequences=return_sequences,
+            scan=scan,
+            unroll=unroll or 1,
         )
         if found is not None:
-            return found
+            outputs, last = found
+            return outputs, keras.tree.pack_sequence_as(states, last)
 
     def flat_step(t, inputs, flat):
         output, after = step(t, inputs, keras.tree.pack_sequence_as(states, flat))
@@ -74,8 +90,8 @@ def run(
     outputs, last = keras_loop.run(
         flat_step,
         sequences,
-        keras.tree.flatten(states),
-        unroll=unroll,
+        flat_states,
+        unroll=unroll is True,
         return_sequences=return_sequences,
     )
     return outputs, keras.tree.pack_sequence_as(states, last)

@@ -1,138 +1,215 @@
-"""The fused loop: what it is given, and which backend has it."""
+"""The fused loop: one loop forward, and one backward that is written by hand.
+
+Backward, a loop from the last step to the first finds by one vjp of one step at a time how the loss
+depends on the states, the input of each step and its product with the kernel; the gradient of the
+kernel is then one product over all steps. Gradients of what a step reads besides (weights inside
+`update`) are one vjp of all steps at once, each a row of one large batch.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
-import keras
 from keras import ops
 
-from keras_rnncells.recurrence.masking import select
+from keras_rnncells.recurrence.problem import Fixed, Given, Step, at, each, timed
 
 
-class Given(NamedTuple):
-    """What a recurrence is differentiated by.
+class InPlace:
+    """Sequences `[B, T, ...]` that a compiled loop reads and writes where they stand."""
 
-    Attributes:
-        projected: `[B, T, P]`, the part of each step that needs no state.
-        states: the initial states, each `[B, S]`.
-        shared: list of tensors that all steps share, such as a kernel.
-        weights: the values of the variables that a step may read.
-    """
+    @staticmethod
+    def read(sequence: Any, t: Any) -> Any:
+        batch, _, *rest = ops.shape(sequence)
+        here = ops.slice(sequence, [0, t, *[0] * len(rest)], [batch, 1, *rest])
+        return ops.reshape(here, [batch, *rest])
 
-    projected: Any
-    states: list[Any]
-    shared: list[Any]
-    weights: list[Any]
+    @staticmethod
+    def new(like: Any, steps: Any) -> Any:
+        batch, *rest = ops.shape(like)
+        return ops.zeros([batch, steps, *rest], like.dtype)
 
+    @staticmethod
+    def write(sequence: Any, t: Any, value: Any) -> Any:
+        start = [0, t, *[0] * (len(value.shape) - 1)]
+        return ops.slice_update(sequence, start, value[:, None])
 
-class Fixed(NamedTuple):
-    """What is known before the loop and has no gradient.
-
-    Attributes:
-        by_row: `[B, ...]` tensors, the same at all steps, in any nested structure.
-        by_step: `[B, T, ...]` tensors, in any nested structure. Numbers and `None` stay as they
-            are, in both.
-        mask: boolean `[B, T]`, or `None`. A step where it is `False` keeps the states.
-    """
-
-    by_row: Any
-    by_step: Any
-    mask: Any
+    @staticmethod
+    def close(sequence: Any) -> Any:
+        return sequence
 
 
-class Problem(NamedTuple):
-    """A recurrence for the fused loop.
-
-    Attributes:
-        engine: what `engine` returned for the step.
-        shared: as in `Given`.
-        by_row: as in `Fixed`.
-        by_step: as in `Fixed`.
-        training: whether a backward pass is expected. Only then may the loop be compiled:
-            TensorFlow Serving cannot run what is.
-    """
-
-    engine: Any
-    shared: list[Any]
-    by_row: Any
-    by_step: Any
-    training: bool
-
-
-class Impure(Exception):
-    """A step reads, writes or makes what it was not given, or draws random numbers."""
-
-
-def pure_step(
-    step: Callable, variables: list[Any], given: Given, recurrent: Any, fixed: Fixed
-) -> list[Any]:
-    """The new states, as a function of the arguments alone, each at one step.
+def forward(
+    tools: Any, step: Step, given: Given, fixed: Fixed, keep: int, unroll: int
+) -> tuple[list[Any], list[Any]]:
+    """The first `keep` states at all steps, and all states at the last.
 
     Args:
-        step: as in `engine`.
-        variables: the Keras variables of `given.weights`.
-        given: of one step.
-        recurrent: the product of one step.
-        fixed: of one step.
+        tools: of the backend: `loop(count, body, start)` with `body(k, *carry) -> carry`,
+            `vjp(function, arguments, upstream)` and the methods of `InPlace`.
+        step: the step.
+        given: of all steps.
+        fixed: of all steps.
+        keep: how many states are wanted at all steps.
+        unroll: the number of steps in one turn of the loop.
     """
-    if len(variables) != len(given.weights):
-        raise Impure("The step made a variable.")
-    scope = keras.StatelessScope(list(zip(variables, given.weights, strict=True)))
-    values = [scope.get_current_value(v) for v in variables]
-    with scope:
-        after = step(given.projected, recurrent, given.states, fixed.by_step)
-    if any(scope.get_current_value(v) is not x for v, x in zip(variables, values, strict=True)):
-        raise Impure("The step assigns to a variable.")
-    if fixed.mask is None:
-        return after
-    return [select(fixed.mask, a, b) for a, b in zip(after, given.states, strict=True)]
+    steps = ops.shape(given.projected)[1]
+    sources = timed(given, fixed)
+
+    def read(t):
+        return [tools.read(x, t) for x in sources]
+
+    def body(t, now, states, sequences):
+        here = iter(now)
+        after = step(*at(lambda _: next(here), given._replace(states=states), fixed))
+        written = [tools.write(s, t, a) for s, a in zip(sequences, after[:keep], strict=True)]
+        return read(ops.minimum(t + 1, steps - 1)), after, written
+
+    # The loop carries what the next step reads: XLA would make each use read it anew, and slowly.
+    start = read(0), given.states, [tools.new(s, steps) for s in given.states[:keep]]
+    _, last, sequences = _loop(tools, steps, body, start, unroll)
+    return [tools.close(s) for s in sequences], last
 
 
-def engine(product: Callable, step: Callable, variables: Callable) -> Any:
-    """The fused loop of this backend for one recurrence, or `None` where there is none.
-
-    Keep it: it remembers what it compiled. Both functions get tensors of one step.
+def backward(
+    tools: Any,
+    step: Step,
+    given: Given,
+    fixed: Fixed,
+    every: list[Any],
+    by_sequences: list[Any],
+    by_last: list[Any],
+    unroll: int,
+) -> Given:
+    """The gradients by what is given; `None` by a weight that no step reads.
 
     Args:
-        product: `product(states, shared, by_row) -> recurrent`, linear in the states.
-        step: `step(projected, recurrent, states, by_step) -> new states`.
-        variables: `variables()` lists the Keras variables that `step` may read.
+        tools: as in `forward`.
+        step: the step.
+        given: of all steps.
+        fixed: of all steps.
+        every: all states at all steps.
+        by_sequences: the upstream gradients, of the first states at all steps,
+        by_last: and of all states at the last.
+        unroll: the number of steps in one turn of the loop.
     """
-    if keras.backend.backend() != "tensorflow":
-        return None
-    from keras_rnncells.recurrence.tensorflow import Engine
+    batch, steps = ops.shape(given.projected)[:2]
+    in_rows = given._replace(projected=_rows(given.projected), states=_before(every, given.states))
+    fixed_in_rows = Fixed(
+        each(lambda x: ops.repeat(x, steps, axis=0), fixed.by_row), *each(_rows, tuple(fixed[1:]))
+    )
+    products = None
+    if given.shared:  # one large product is faster than one at each step
+        products = step.product(in_rows, fixed_in_rows)
+        products = ops.reshape(products, (batch, steps, products.shape[-1]))
 
-    return Engine(product, step, variables)
+    def of_step(t, adjoints):
+        """The gradients by all that one step is given."""
+        read = partial(tools.read, t=t)
+        before = [
+            ops.where(t > 0, tools.read(s, ops.maximum(t - 1, 0)), first)
+            for s, first in zip(every, given.states, strict=True)
+        ]
+        here, fixed_here = at(read, given._replace(states=before), fixed)
+
+        def product(states):
+            return [step.product(here._replace(states=states), fixed_here)]
+
+        def update(projected, states, rows, weights, recurrent=None):
+            now = Given(projected, states, given.shared, rows, weights)
+            recurrent = step.product(now, fixed_here) if recurrent is None else recurrent
+            return step.update(now, recurrent, fixed_here)
+
+        arguments = here.projected, before, here.rows, here.weights
+        if products is None:
+            by_recurrent, found = None, tools.vjp(update, arguments, adjoints)
+        else:
+            *found, by_recurrent = tools.vjp(update, (*arguments, read(products)), adjoints)
+            [through] = tools.vjp(product, (before,), [by_recurrent])
+            found[1] = [a + b for a, b in zip(found[1], through, strict=True)]
+        by_projected, by_before, by_rows, by_weights = found
+        return by_recurrent, by_projected, by_before, by_rows, by_weights
+
+    # One step on the side tells what there is to find; nothing of it remains.
+    by_recurrent, by_projected, *_ = of_step(steps - 1, by_last)
+    used = step.reads(*at(partial(tools.read, t=0), given, fixed))
+    all_at_once = bool(used) and step.rowwise
+    apart = by_recurrent is not None and by_recurrent is not by_projected
+
+    def body(k, adjoints, sums, written):
+        t = steps - 1 - k
+        adjoints = list(adjoints)
+        for i, by in enumerate(by_sequences):
+            adjoints[i] = adjoints[i] + tools.read(by, t)
+        by_recurrent, by_projected, by_before, by_rows, by_weights = of_step(t, adjoints)
+        if all_at_once:
+            found, values = adjoints, by_rows
+        else:
+            found = [by_projected, *([by_recurrent] if apart else [])]
+            values = [*by_rows, *(by_weights[i] for i in used)]
+        sums = [s + v for s, v in zip(sums, values, strict=True)]
+        return by_before, sums, [tools.write(w, t, f) for w, f in zip(written, found, strict=True)]
+
+    wanted = given.states if all_at_once else [by_projected, *([by_recurrent] if apart else [])]
+    summed = [*given.rows, *([] if all_at_once else [given.weights[i] for i in used])]
+    start = (
+        by_last,
+        [ops.zeros_like(s) for s in summed],
+        [tools.new(w, steps) for w in wanted],
+    )
+    by_states, sums, written = _loop(tools, steps, body, start, unroll)
+    written = [tools.close(w) for w in written]
+    by_rows, by_used = list(sums[: len(given.rows)]), sums[len(given.rows) :]
+    by_weights = [None] * len(given.weights)
+    if not all_at_once:
+        for i, by in zip(used, by_used, strict=True):
+            by_weights[i] = by
+        by_shared = []
+        if given.shared:
+            [by_shared] = tools.vjp(
+                lambda shared: [step.product(in_rows._replace(shared=shared), fixed_in_rows)],
+                (given.shared,),
+                [_rows(written[-1])],
+            )
+        return Given(written[0], list(by_states), by_shared, by_rows, by_weights)
+
+    def all_steps(projected, shared, weights):
+        rows = in_rows._replace(projected=_rows(projected), shared=shared, weights=weights)
+        repeated = [ops.repeat(r, steps, axis=0) for r in given.rows]
+        return step(rows._replace(rows=repeated), fixed_in_rows)
+
+    by_projected, by_shared, by_all = tools.vjp(
+        all_steps, (given.projected, given.shared, given.weights), [_rows(w) for w in written]
+    )
+    by_weights = [by if i in used else None for i, by in enumerate(by_all)]
+    return Given(by_projected, list(by_states), by_shared, by_rows, by_weights)
 
 
-def run(
-    problem: Problem,
-    projected: Any,
-    states: list[Any],
-    mask: Any,
-    output: Callable,
-    zero_output_for_mask: bool,
-    return_sequences: bool,
-) -> tuple[Any, list[Any]] | None:
-    """Runs a problem over time; see `recurrence.run`. `None` if the step is not pure."""
-    # Where the output is the first state, the other states are not needed at all steps.
-    keep = 1 if output(states) is states[0] else len(states)
-    fixed = Fixed(problem.by_row, problem.by_step, mask)
-    try:
-        sequences, last = problem.engine.run(
-            projected,
-            states,
-            problem.shared,
-            fixed,
-            keep=keep if return_sequences else 0,
-            compiled=problem.training,
-        )
-    except Impure:
-        return None
-    outputs = output(sequences if return_sequences else last)
-    if mask is not None and zero_output_for_mask:
-        real = mask if return_sequences else mask[:, -1]
-        outputs = select(real, outputs, ops.zeros_like(outputs))
-    return outputs, last
+def _before(every: list[Any], first: list[Any]) -> list[Any]:
+    """The states before each step, as rows."""
+    return [
+        _rows(ops.concatenate([f[:, None], s[:, :-1]], axis=1))
+        for s, f in zip(every, first, strict=True)
+    ]
+
+
+def _loop(tools: Any, steps: Any, body: Callable, carry: tuple, unroll: int) -> tuple:
+    """`body(t, *carry)` for each t in order, `unroll` steps in a turn of the loop."""
+    if unroll == 1:
+        return tools.loop(steps, body, carry)
+
+    def several(k, *carry):
+        for i in range(unroll):
+            carry = body(k * unroll + i, *carry)
+        return carry
+
+    carry = tools.loop(steps // unroll, several, carry)
+    rest = steps % unroll
+    return tools.loop(rest, lambda k, *carry: body(steps - rest + k, *carry), carry)
+
+
+def _rows(sequence: Any) -> Any:
+    """`[B, T, ...]` to `[B * T, ...]`."""
+    return ops.reshape(sequence, (-1, *ops.shape(sequence)[2:]))

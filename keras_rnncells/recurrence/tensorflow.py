@@ -1,9 +1,4 @@
-"""The fused loop on TensorFlow: one loop forward, and one backward that is written by hand.
-
-Backward, a loop from the last step to the first finds how the loss depends on the states after each
-step, the adjoints: one vjp of one step at a time. All other gradients are then a single vjp of all
-steps at once, each a row of one large batch, so that the gradient of a kernel is one product.
-"""
+"""The fused loops on TensorFlow: what differs by backend, and what is compiled when."""
 
 from __future__ import annotations
 
@@ -13,62 +8,103 @@ from functools import cache, partial
 from typing import Any
 
 import tensorflow as tf
-from keras import ops
 
-from keras_rnncells.recurrence.sequential import Fixed, Given, Impure, pure_step
+from keras_rnncells.recurrence import parallel, sequential
+from keras_rnncells.recurrence.problem import Fixed, Given, Impure, Step
 
+METHODS = {"sequential": sequential, "parallel": parallel}
 # Each number of steps is compiled anew: beyond these, a layer takes plain kernels for new ones.
 MOST_COMPILED = 32
 
 
-class Engine:
-    """Runs one step function over time; see `sequential.engine`."""
+class Tools:
+    """What the loops need of a backend."""
 
-    def __init__(self, product: Callable, step: Callable, variables: Callable) -> None:
-        self.variables = variables
-        self._parts = product, step
+    @staticmethod
+    def loop(count: Any, body: Callable, start: tuple) -> tuple:
+        def turn(k, carry):
+            after = body(k, *carry)
+            for a, s in zip(tf.nest.flatten(after), tf.nest.flatten(start), strict=True):
+                if tf.is_tensor(a):
+                    a.set_shape(s.shape)
+            return k + 1, tf.nest.pack_sequence_as(start, tf.nest.flatten(after))
+
+        _, found = tf.while_loop(lambda k, _: k < count, turn, (0, start), maximum_iterations=count)
+        return found
+
+    @staticmethod
+    def vjp(function: Callable, arguments: Any, upstream: list[tf.Tensor]) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(tf.nest.flatten(arguments))
+            values = function(*arguments)
+        return tape.gradient(values, arguments, upstream, tf.UnconnectedGradients.ZERO)
+
+
+class Compiled(Tools, sequential.InPlace):
+    """For a function that XLA compiles."""
+
+
+class Plain(Tools):
+    """For plain kernels, where writing into a tensor would copy it."""
+
+    @staticmethod
+    def read(sequence: tf.Tensor, t: tf.Tensor) -> tf.Tensor:
+        return sequence[:, t]
+
+    @staticmethod
+    def new(like: tf.Tensor, steps: tf.Tensor) -> tf.TensorArray:
+        return tf.TensorArray(like.dtype, steps, element_shape=like.shape)
+
+    @staticmethod
+    def write(sequence: tf.TensorArray, t: tf.Tensor, value: tf.Tensor) -> tf.TensorArray:
+        return sequence.write(t, value)
+
+    @staticmethod
+    def close(sequence: tf.TensorArray) -> tf.Tensor:
+        by_time = sequence.stack()
+        return tf.transpose(by_time, [1, 0, *range(2, len(by_time.shape))])
+
+
+class Engine:
+    """Runs one step function over time; see `problem.engine`."""
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
         self._compiled_steps: set[int] = set()
         self._warned = False
         # Each direction is compiled on its own and the custom gradient stands outside: eager
         # training, plain tapes and steps_per_execution fail with the gradient inside.
         self._functions = {
             (direction, compiled): tf.function(
-                partial(run, self, InPlace if compiled else Plain),
+                partial(run, Compiled if compiled else Plain),
                 jit_compile=True if compiled else None,
                 autograph=False,
                 reduce_retracing=True,
             )
-            for direction, run in (("forward", _forward), ("backward", _backward))
+            for direction, run in (("forward", self._forward), ("backward", self._backward))
             for compiled in (True, False)
         }
 
-    def product(self, given: Given, fixed: Fixed) -> tf.Tensor:
-        return self._parts[0](given.states, given.shared, fixed.by_row)
-
-    def update(self, given: Given, recurrent: tf.Tensor, fixed: Fixed) -> list[tf.Tensor]:
-        return pure_step(self._parts[1], self.variables(), given, recurrent, fixed)
-
-    def step(self, given: Given, fixed: Fixed) -> list[tf.Tensor]:
-        return self.update(given, self.product(given, fixed), fixed)
-
     def run(
         self,
-        projected: tf.Tensor,
-        states: list[tf.Tensor],
-        shared: list[tf.Tensor],
+        given: Given,
         fixed: Fixed,
+        *,
         keep: int,
-        compiled: bool,
+        method: str,
+        unroll: int,
+        training: bool,
     ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         """Runs all steps.
 
         Args:
-            projected: `[B, T, P]`.
-            states: the initial states.
-            shared: what all steps share, with a gradient.
-            fixed: masks and noise.
+            given: of all steps.
+            fixed: of all steps.
             keep: the number of states, from the first on, that are wanted at all steps.
-            compiled: whether XLA compiles the loop, where it can. Nothing that is exported may be.
+            method: a key of `METHODS`.
+            unroll: the number of steps in one turn of the loop.
+            training: whether a backward pass is expected: only then does XLA compile the loop,
+                where it can. Nothing that is exported may be.
 
         Returns:
             The first `keep` states at all steps, each `[B, T, S]`; and the last states.
@@ -76,33 +112,42 @@ class Engine:
         Raises:
             Impure: if the step depends on more than it was given.
         """
-        weights = [tf.convert_to_tensor(v) for v in self.variables()]
-        given = tf.nest.map_structure(
-            tf.convert_to_tensor, Given(projected, list(states), shared, weights)
-        )
-        compiled = compiled and self._may_compile(given.projected.shape[1])
+        given = tf.nest.map_structure(tf.convert_to_tensor, given)
+        compiled = training and self._may_compile(given.projected.shape[1])
         forward, backward = (self._functions[d, compiled] for d in ("forward", "backward"))
         # The backward pass needs all states. Outside of training it is rare, and finds them again.
-        saved = len(states) if compiled else keep
-        if forward.get_concrete_function(given, fixed, saved).captured_inputs:
+        count = len(given.states)
+        saved = count if compiled else keep
+        if forward.get_concrete_function(given, fixed, saved, method, unroll).captured_inputs:
             raise Impure("The step reads tensors or variables that it was not given.")
 
         @tf.custom_gradient
         def differentiable(*flat):
             here = tf.nest.pack_sequence_as(given, [tf.stop_gradient(x) for x in flat])
-            sequences, last = forward(here, fixed, saved)
+            sequences, last = forward(here, fixed, saved, method, unroll)
 
             def gradient(*by):
                 every = sequences
-                if saved < len(states):
-                    every, _ = forward(here, fixed, len(states))
-                found = backward(here, fixed, every, list(by[:keep]), list(by[keep:]))
-                return _once_differentiable(found, [*flat, *by])
+                if saved < count:
+                    every, _ = forward(here, fixed, count, method, unroll)
+                by_sequences, by_last = list(by[:keep]), list(by[keep:])
+                found = backward(here, fixed, every, by_sequences, by_last, method, unroll)
+                return _once_differentiable(tf.nest.flatten(found), [*flat, *by])
 
             return (*sequences[:keep], *last), gradient
 
         found = differentiable(*tf.nest.flatten(given))
         return list(found[:keep]), list(found[keep:])
+
+    def _forward(self, tools, given, fixed, keep, method, unroll):
+        found = METHODS[method].forward(tools, self.step, given, fixed, keep, unroll)
+        _refuse_random_numbers(tf.compat.v1.get_default_graph())
+        return found
+
+    def _backward(self, tools, given, fixed, every, by_sequences, by_last, method, unroll):
+        return METHODS[method].backward(
+            tools, self.step, given, fixed, every, by_sequences, by_last, unroll
+        )
 
     def _may_compile(self, steps: int | None) -> bool:
         """Whether a loop of so many steps is worth compiling. An unknown number may be any."""
@@ -133,176 +178,11 @@ def xla_works() -> bool:
     return True
 
 
-class InPlace:
-    """Sequences `[B, T, ...]` that a compiled loop reads and writes where they stand."""
-
-    @staticmethod
-    def read(sequence: tf.Tensor, t: tf.Tensor) -> tf.Tensor:
-        batch, _, *rest = _shape(sequence)
-        here = tf.slice(sequence, [0, t, *[0] * len(rest)], [batch, 1, *rest])
-        return tf.reshape(here, [batch, *rest])
-
-    @staticmethod
-    def new(like: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
-        batch, *rest = _shape(like)
-        return tf.zeros([batch, steps, *rest], like.dtype)
-
-    @staticmethod
-    def write(sequence: tf.Tensor, t: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
-        start = [0, t, *[0] * (len(value.shape) - 1)]
-        return ops.slice_update(sequence, start, value[:, None])
-
-    @staticmethod
-    def close(sequence: tf.Tensor) -> tf.Tensor:
-        return sequence
-
-
-class Plain:
-    """The same on plain kernels, where writing into a tensor would copy it."""
-
-    @staticmethod
-    def read(sequence: tf.Tensor, t: tf.Tensor) -> tf.Tensor:
-        return sequence[:, t]
-
-    @staticmethod
-    def new(like: tf.Tensor, steps: tf.Tensor) -> tf.TensorArray:
-        return tf.TensorArray(like.dtype, steps, element_shape=like.shape)
-
-    @staticmethod
-    def write(sequence: tf.TensorArray, t: tf.Tensor, value: tf.Tensor) -> tf.TensorArray:
-        return sequence.write(t, value)
-
-    @staticmethod
-    def close(sequence: tf.TensorArray) -> tf.Tensor:
-        by_time = sequence.stack()
-        return tf.transpose(by_time, [1, 0, *range(2, len(by_time.shape))])
-
-
-def _forward(
-    engine: Engine, loop: type, given: Given, fixed: Fixed, keep: int
-) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-    """The first `keep` states at all steps, and all states at the last."""
-    steps = _shape(given.projected)[1]
-    timed = _timed(given, fixed)
-
-    def read(t):
-        return [loop.read(x, t) for x in timed]
-
-    def body(t, now, states, sequences):
-        here = iter(now)
-        after = engine.step(*_at(lambda _: next(here), given._replace(states=states), fixed))
-        for a, s in zip(after, given.states, strict=True):
-            a.set_shape(s.shape)
-        written = [loop.write(s, t, a) for s, a in zip(sequences, after[:keep], strict=True)]
-        return t + 1, read(tf.minimum(t + 1, steps - 1)), after, written
-
-    # The loop carries what the next step reads: XLA would make each use read it anew, and slowly.
-    start = 0, read(0), given.states, [loop.new(s, steps) for s in given.states[:keep]]
-    *_, last, sequences = tf.while_loop(
-        lambda t, *_: t < steps, body, start, maximum_iterations=steps
-    )
-    return [loop.close(s) for s in sequences], last
-
-
-def _backward(
-    engine: Engine,
-    loop: type,
-    given: Given,
-    fixed: Fixed,
-    every: list[tf.Tensor],
-    by_sequences: list[tf.Tensor],
-    by_last: list[tf.Tensor],
-) -> list[tf.Tensor | None]:
-    """The gradients by the tensors of `given`.
-
-    Args:
-        engine: whose step it is.
-        loop: how a loop reads and writes.
-        given: of all steps.
-        fixed: of all steps.
-        every: all states at all steps.
-        by_sequences: the upstream gradients, of the first states at all steps,
-        by_last: and of all states at the last.
-    """
-    batch, steps, *_ = _shape(given.projected)
-    before = [
-        tf.concat([first[:, None], s[:, :-1]], axis=1)
-        for s, first in zip(every, given.states, strict=True)
-    ]
-    in_rows = given._replace(projected=_rows(given.projected), states=[_rows(s) for s in before])
-    fixed_in_rows = Fixed(
-        _map(lambda x: tf.repeat(x, steps, axis=0), fixed.by_row), *_map(_rows, tuple(fixed[1:]))
-    )
-    products = None
-    if given.shared:  # one large product is faster than one at each step
-        products = engine.product(in_rows, fixed_in_rows)
-        products = tf.reshape(products, [batch, steps, products.shape[-1]])
-
-    def body(t, adjoints, sequences):
-        read = partial(loop.read, t=t)
-        for i, by in enumerate(by_sequences):
-            adjoints[i] += read(by)
-        before = [
-            tf.where(t > 0, loop.read(s, tf.maximum(t - 1, 0)), first)
-            for s, first in zip(every, given.states, strict=True)
-        ]
-        here, fixed_here = _at(read, given._replace(states=before), fixed)
-
-        def product(*states):
-            return [engine.product(here._replace(states=list(states)), fixed_here)]
-
-        def update(recurrent, *states):
-            return engine.update(here._replace(states=list(states)), recurrent, fixed_here)
-
-        if products is None:
-            by_before = _vjp(lambda *states: update(*product(*states), *states), before, adjoints)
-        else:
-            by_product, *by_before = _vjp(update, [read(products), *before], adjoints)
-            through_product = _vjp(product, before, [by_product])
-            by_before = [a + b for a, b in zip(by_before, through_product, strict=True)]
-        written = [loop.write(s, t, a) for s, a in zip(sequences, adjoints, strict=True)]
-        return t - 1, by_before, written
-
-    start = steps - 1, by_last, [loop.new(s, steps) for s in given.states]
-    _, by_states, adjoints = tf.while_loop(
-        lambda t, *_: t >= 0, body, start, maximum_iterations=steps
-    )
-
-    def all_steps(*flat):
-        projected, shared, weights = tf.nest.pack_sequence_as(others, flat)
-        rows = Given(_rows(projected), in_rows.states, shared, weights)
-        return engine.step(rows, fixed_in_rows)
-
-    others = given.projected, given.shared, given.weights
-    upstream = [_rows(loop.close(a)) for a in adjoints]
-    none = tf.UnconnectedGradients.NONE
-    by_projected, *by_others = _vjp(all_steps, tf.nest.flatten(others), upstream, none)
-    return [by_projected, *by_states, *by_others]
-
-
-def _timed(given: Given, fixed: Fixed) -> list[tf.Tensor]:
-    """What `_at` reads, in its order."""
-    found = []
-    _at(found.append, given, fixed)
-    return found
-
-
-def _at(read: Callable, given: Given, fixed: Fixed) -> tuple[Given, Fixed]:
-    """One step of what has steps."""
-    by_step, mask = _map(read, (fixed.by_step, fixed.mask))
-    return given._replace(projected=read(given.projected)), Fixed(fixed.by_row, by_step, mask)
-
-
-def _vjp(
-    function: Callable,
-    arguments: list[tf.Tensor],
-    upstream: list[tf.Tensor],
-    unconnected: tf.UnconnectedGradients = tf.UnconnectedGradients.ZERO,
-) -> list[tf.Tensor | None]:
-    with tf.GradientTape() as tape:
-        tape.watch(arguments)
-        values = function(*arguments)
-    return tape.gradient(values, arguments, upstream, unconnected)
+def _refuse_random_numbers(graph: tf.Graph) -> None:
+    definition = graph.as_graph_def()
+    nodes = [*definition.node, *(n for f in definition.library.function for n in f.node_def)]
+    if any("Random" in node.op for node in nodes):
+        raise Impure("The step draws random numbers.")
 
 
 def _once_differentiable(
@@ -321,19 +201,3 @@ def _once_differentiable(
 
     found = iter(guarded(*sources))
     return [None if g is None else next(found) for g in gradients]
-
-
-def _map(function: Callable, structure: Any) -> Any:
-    """Applies `function` to the tensors of a structure, and leaves numbers and `None`."""
-    return tf.nest.map_structure(lambda x: function(x) if tf.is_tensor(x) else x, structure)
-
-
-def _rows(sequence: tf.Tensor) -> tf.Tensor:
-    """`[B, T, ...]` to `[B * T, ...]`."""
-    return tf.reshape(sequence, [-1, *_shape(sequence)[2:]])
-
-
-def _shape(x: tf.Tensor) -> list[Any]:
-    """Each size as a number where it is known, else as a tensor."""
-    dynamic = tf.shape(x)
-    return [dynamic[i] if size is None else size for i, size in enumerate(x.shape)]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import keras_rnncells as kr
-from keras_rnncells.recurrence import sequential
+from keras_rnncells.recurrence import fused as fused_loops
 from tests.tools import VARIANTS, B, D, U, asymmetric, gradients, in_full_precision, numpy
 
 ours_only = pytest.mark.skipif(
@@ -20,14 +20,14 @@ NOISE = {"dropout": 0.3, "recurrent_dropout": 0.3, "zoneout": 0.2, "seed": 5}
 def fused(monkeypatch):
     """Counts the runs of the fused loop, and those it declined."""
     counts = {"done": 0, "declined": 0}
-    run = sequential.run
+    run = fused_loops.run
 
-    def counting(*arguments):
-        found = run(*arguments)
+    def counting(*arguments, **options):
+        found = run(*arguments, **options)
         counts["declined" if found is None else "done"] += 1
         return found
 
-    monkeypatch.setattr(sequential, "run", counting)
+    monkeypatch.setattr(fused_loops, "run", counting)
     return counts
 
 

@@ -1,0 +1,80 @@
+"""The fused ways to run a recurrence: which one, and what goes in and comes out."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_rnncells.recurrence import parallel
+from keras_rnncells.recurrence.masking import select
+from keras_rnncells.recurrence.problem import Fixed, Given, Impure, Problem
+
+# From this many steps on, an accelerator takes the log-depth scan.
+LONG = 256
+
+
+def choose(scan: str, problem: Problem, steps: int | None) -> str:
+    """`"sequential"` or `"parallel"`.
+
+    `"auto"` is sequential on a CPU, where the loop was the faster one at every length measured
+    (`benchmarks/README.md`). On an accelerator, where each turn of a loop waits for the last, it is
+    parallel for the steps that a scan solves exactly, from `LONG` steps on. A T that is not known
+    while tracing runs sequentially in any case.
+    """
+    if scan == "auto":
+        activation = problem.engine.step.activation
+        exact = activation is not None and parallel.bounds(activation) is not None
+        long = steps is not None and steps >= LONG
+        scan = "parallel" if exact and long and accelerated() else "sequential"
+    return "sequential" if steps is None else scan
+
+
+@cache
+def accelerated() -> bool:
+    """Whether the backend computes on something else than a CPU."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.default_backend() != "cpu"
+    import tensorflow as tf
+
+    return bool(tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"))
+
+
+def run(
+    problem: Problem,
+    sequences: Any,
+    states: list[Any],
+    mask: Any,
+    *,
+    zero_output_for_mask: bool,
+    return_sequences: bool,
+    scan: str,
+    unroll: int,
+) -> tuple[Any, list[Any]] | None:
+    """Runs a problem over time; see `recurrence.run`. `None` if the step is not pure."""
+    engine = problem.engine
+    weights = [v.value for v in engine.step.variables()]
+    given = Given(sequences, list(states), problem.shared, problem.rows, weights)
+    # Where the output is one of the first states, the others are not needed at all steps.
+    shown = problem.output(states)
+    keep = next((i + 1 for i, s in enumerate(states) if s is shown), len(states))
+    try:
+        found, last = engine.run(
+            given,
+            Fixed(problem.by_row, problem.by_step, mask),
+            keep=keep if return_sequences else 0,
+            method=choose(scan, problem, sequences.shape[1]),
+            unroll=unroll,
+            training=problem.training,
+        )
+    except Impure:
+        return None
+    outputs = problem.output(found if return_sequences else last)
+    if mask is not None and zero_output_for_mask:
+        real = mask if return_sequences else mask[:, -1]
+        outputs = select(real, outputs, ops.zeros_like(outputs))
+    return outputs, last
