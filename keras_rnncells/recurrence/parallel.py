@@ -116,7 +116,7 @@ def backward(
     by_projected, by_before, by_rows, by_weights = tools.vjp(
         of, (given.projected, previous, given.rows, given.weights), [adjoint]
     )
-    used = step.reads(*_spread(given._replace(states=[previous]), fixed))
+    used = step.reads(*_in_rows(given._replace(states=[previous]), fixed))
     by_weights = [by if i in used else None for i, by in enumerate(by_weights)]
     return Given(by_projected, [by_before[:, 0]], [], by_rows, by_weights)
 
@@ -125,17 +125,28 @@ def at_all(step: Step, given: Given, fixed: Fixed) -> Callable:
     """The step as a function of the previous states `[B, T, U]`, at all steps at once."""
 
     def of(previous):
-        [h] = step(*_spread(given._replace(states=[previous]), fixed))
-        return h
+        [h] = step(*_in_rows(given._replace(states=[previous]), fixed))
+        return ops.reshape(h, ops.shape(previous))
 
     return of
 
 
-def _spread(given: Given, fixed: Fixed) -> tuple[Given, Fixed]:
-    """What all steps of a row share, with an axis for the steps."""
-    return given._replace(rows=[r[:, None] for r in given.rows]), fixed._replace(
-        by_row=each(lambda x: x[:, None], fixed.by_row)
-    )
+def _in_rows(given: Given, fixed: Fixed) -> tuple[Given, Fixed]:
+    """Each step of each sequence as a row of one large batch."""
+    steps = given.projected.shape[1]
+
+    def flat(x):
+        return ops.reshape(x, (-1, *ops.shape(x)[2:]))
+
+    def repeated(x):
+        batch, *rest = ops.shape(x)
+        return flat(ops.broadcast_to(x[:, None], (batch, steps, *rest)))
+
+    return given._replace(
+        projected=flat(given.projected),
+        states=[flat(s) for s in given.states],
+        rows=[repeated(r) for r in given.rows],
+    ), Fixed(each(repeated, fixed.by_row), *each(flat, tuple(fixed[1:])))
 
 
 def before(h: Any, first: Any) -> Any:

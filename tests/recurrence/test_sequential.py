@@ -6,12 +6,24 @@ import pytest
 
 import keras_rnncells as kr
 from keras_rnncells.recurrence import fused as fused_loops
-from tests.tools import VARIANTS, B, D, U, asymmetric, gradients, in_full_precision, numpy
-
-ours_only = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="the fused loop is TensorFlow's"
+from tests.tools import (
+    VARIANTS,
+    B,
+    D,
+    U,
+    asymmetric,
+    gradients,
+    in_full_precision,
+    inputs,
+    numpy,
 )
-pytestmark = ours_only
+
+TENSORFLOW = keras.backend.backend() == "tensorflow"
+ours_only = pytest.mark.skipif(
+    not TENSORFLOW, reason="on other backends nothing is compiled by itself"
+)
+# Plain kernels or compiled ones: there is one loop on JAX.
+TRAINING = [True, False] if TENSORFLOW else [True]
 TOLERANCE = {"float64": 1e-10, "float32": 2e-5}
 NOISE = {"dropout": 0.3, "recurrent_dropout": 0.3, "zoneout": 0.2, "seed": 5}
 
@@ -78,7 +90,7 @@ def assert_same(row, arguments, dtype, steps, training=True, mask=None, **option
         np.testing.assert_allclose(a / scale, b / scale, rtol=0, atol=TOLERANCE[dtype])
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"] if TENSORFLOW else ["float64"])
 @pytest.mark.parametrize(("row", "arguments"), VARIANTS)
 def test_every_variant(row, arguments, dtype):
     assert_same(row, arguments, dtype, steps=7)
@@ -91,17 +103,43 @@ def test_every_variant_with_noise_and_mask(row, arguments):
     assert_same(row, {**arguments, **NOISE}, "float64", steps=7, mask=mask)
 
 
+@ours_only
 @pytest.mark.parametrize(("row", "arguments"), VARIANTS)
 def test_every_variant_on_plain_kernels(row, arguments):
     """Without training nothing is compiled; the gradient is there all the same."""
     assert_same(row, {**arguments, "zoneout": 0.2}, "float64", steps=7, training=False)
 
 
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("steps", [1, 2, 3, 7, 64])
-@pytest.mark.parametrize("cell", ["IndRNN", "LSTM", "SCRN"])
+@pytest.mark.parametrize("training", TRAINING)
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 8, 64, 784])
+@pytest.mark.parametrize("cell", ["IndRNN", "LSTM"])
 def test_any_number_of_steps(cell, steps, training):
-    assert_same(kr.cells.CELLS[cell], {}, "float64", steps, training)
+    # The recurrent weights of the test make a ReLU explode in the long run.
+    arguments = {"activation": "tanh"} if steps == 784 else {}
+    assert_same(kr.cells.CELLS[cell], arguments, "float64", steps, training)
+
+
+@pytest.mark.parametrize("training", TRAINING)
+@pytest.mark.parametrize(("steps", "unroll"), [(7, 2), (7, 3), (2, 2), (1, 4)])
+@pytest.mark.parametrize("cell", ["IndRNN", "LSTM"])
+def test_several_steps_in_one_turn(cell, steps, unroll, training, fused):
+    mask = np.random.default_rng(0).random((B, steps)) < 0.6
+    row = kr.cells.CELLS[cell]
+    assert_same(row, {}, "float64", steps, training, mask, unroll=unroll)
+    assert fused["done"] > 0
+
+
+@ours_only
+def test_several_steps_in_one_turn_at_any_length():
+    import tensorflow as tf
+
+    unrolled, oracle = (
+        asymmetric(kr.GRU(U, scan=s, unroll=u)) for s, u in (("auto", 3), ("keras", False))
+    )
+    run = tf.function(unrolled, input_signature=[tf.TensorSpec((None, None, D))])
+    for steps in (1, 3, 7):
+        x = tf.random.normal((2, steps, D), seed=1)
+        np.testing.assert_allclose(numpy(run(x)), numpy(oracle(x)), atol=1e-5)
 
 
 OPTIONS = {
@@ -113,7 +151,7 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("training", TRAINING)
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize(
     ("name", "arguments"), [("LSTM", {}), ("SCRN", {"context_units": 3, "return_context": True})]
@@ -125,7 +163,7 @@ def test_options(name, arguments, options, training):
     assert_same(row, arguments, "float64", 7, training, mask, **options)
 
 
-@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("training", TRAINING)
 @pytest.mark.parametrize(("row", "arguments"), VARIANTS)
 def test_every_variant_takes_the_fused_loop(row, arguments, training, fused):
     for scan in ("auto", "sequential"):
@@ -148,3 +186,39 @@ def test_mixed_precision(row, arguments, policy):
         found.append(gradients(layer, loss, x))
     for a, b in zip(*found, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=0.05 * np.abs(b).max() + 1e-6)
+
+
+def test_a_second_derivative_is_an_error():
+    layer = asymmetric(kr.LSTM(U))
+    x = keras.ops.convert_to_tensor(inputs())
+    with pytest.raises(RuntimeError, match='no second derivative.*scan="keras"'):
+        if TENSORFLOW:
+            import tensorflow as tf
+
+            with tf.GradientTape() as outer:
+                outer.watch(x)
+                with tf.GradientTape() as tape:
+                    tape.watch(x)
+                    loss = tf.reduce_sum(layer(x, training=True) ** 2)
+                first = tape.gradient(loss, x)
+            outer.gradient(first, x)
+        else:
+            import jax
+
+            gradient = jax.grad(lambda x: (layer(x, training=True) ** 2).sum())
+            jax.grad(lambda x: gradient(x).sum())(x)
+
+
+def test_forward_mode_is_an_error():
+    layer = asymmetric(kr.LSTM(U))
+    x = keras.ops.convert_to_tensor(inputs())
+    with pytest.raises(RuntimeError, match='scan="keras"'):
+        if TENSORFLOW:
+            import tensorflow as tf
+
+            with tf.autodiff.ForwardAccumulator(x, tf.ones_like(x)):
+                layer(x, training=True)
+        else:
+            import jax
+
+            jax.jvp(layer, (x,), (x,))
