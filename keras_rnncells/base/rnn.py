@@ -32,7 +32,8 @@ class RNN(keras.layers.RNN):
 
     Args:
         cell: A cell, or a list of cells to be stacked: a `keras_rnncells` cell, a Keras cell, or
-            any object with `state_size` and `call(inputs, states) -> output, new_states`.
+            any object with `state_size`, `get_initial_state(batch_size)` and
+            `call(inputs, states) -> output, new_states`.
         return_sequences: Whether to return all outputs, or the last only.
         return_state: Whether to return the last states too.
         go_backwards: Whether to go through the sequence from its end; outputs come in the order

@@ -20,7 +20,7 @@ import numpy as np
 from keras import ops
 
 from keras_rnncells.recurrence import sequential
-from keras_rnncells.recurrence.problem import Fixed, Given, Step, each
+from keras_rnncells.recurrence.problem import Fixed, Given, Step, delayed, in_rows
 
 INFINITY = float("inf")
 # Turns of Newton's iteration before the sequential loop takes over.
@@ -51,7 +51,7 @@ def forward(
 
     def residual(h):
         """How far each state is from what its step makes of the one before."""
-        after = at_all(step, given, fixed)(before(h, first))
+        after = at_all(step, given, fixed)(delayed(h, first))
         return ops.abs(h - after)
 
     limits = bounds(step.activation)
@@ -82,7 +82,7 @@ def backward(
 ) -> Given:
     """The gradients by what is given; see `sequential`."""
     [h], [first] = every, given.states
-    previous = before(h, first)
+    previous = delayed(h, first)
     [slope] = tools.vjp(
         lambda h: [at_all(step, given, fixed)(h)], (previous,), [ops.ones_like(previous)]
     )
@@ -116,7 +116,7 @@ def backward(
     by_projected, by_before, by_rows, by_weights = tools.vjp(
         of, (given.projected, previous, given.rows, given.weights), [adjoint]
     )
-    used = step.reads(*_in_rows(given._replace(states=[previous]), fixed))
+    used = step.reads(*in_rows(given._replace(states=[previous]), fixed))
     by_weights = [by if i in used else None for i, by in enumerate(by_weights)]
     return Given(by_projected, [by_before[:, 0]], [], by_rows, by_weights)
 
@@ -125,33 +125,10 @@ def at_all(step: Step, given: Given, fixed: Fixed) -> Callable:
     """The step as a function of the previous states `[B, T, U]`, at all steps at once."""
 
     def of(previous):
-        [h] = step(*_in_rows(given._replace(states=[previous]), fixed))
+        [h] = step(*in_rows(given._replace(states=[previous]), fixed))
         return ops.reshape(h, ops.shape(previous))
 
     return of
-
-
-def _in_rows(given: Given, fixed: Fixed) -> tuple[Given, Fixed]:
-    """Each step of each sequence as a row of one large batch."""
-    steps = given.projected.shape[1]
-
-    def flat(x):
-        return ops.reshape(x, (-1, *ops.shape(x)[2:]))
-
-    def repeated(x):
-        batch, *rest = ops.shape(x)
-        return flat(ops.broadcast_to(x[:, None], (batch, steps, *rest)))
-
-    return given._replace(
-        projected=flat(given.projected),
-        states=[flat(s) for s in given.states],
-        rows=[repeated(r) for r in given.rows],
-    ), Fixed(each(repeated, fixed.by_row), *each(flat, tuple(fixed[1:])))
-
-
-def before(h: Any, first: Any) -> Any:
-    """The state before each step."""
-    return ops.concatenate([first[:, None], h[:, :-1]], axis=1)
 
 
 def _clipped(given: Given, fixed: Fixed, low: float, high: float) -> Any:
@@ -189,12 +166,12 @@ def _newton(tools: Any, step: Step, given: Given, fixed: Fixed) -> tuple[Any, An
     function = at_all(step, given, fixed)
 
     def evaluate(h):
-        previous = before(h, first)
+        previous = delayed(h, first)
         after = function(previous)
         return after, _small(ops.abs(h - after), h, _epsilon(h, 32))
 
     def turn(turns, h, after, found):
-        previous = before(h, first)
+        previous = delayed(h, first)
         [slope] = tools.vjp(lambda h: [function(h)], (previous,), [ops.ones_like(previous)])
         slope, offset = scan(_linear, (slope, after - slope * previous))
         h = slope * first[:, None] + offset

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
+from keras import ops
 
 from keras_rnncells.recurrence.masking import select
 
@@ -183,6 +184,34 @@ def timed(given: Given, fixed: Fixed) -> list[Any]:
 
 def each(function: Callable, structure: Any) -> Any:
     """Applies `function` to the tensors of a structure, and leaves numbers and `None`."""
-    return keras.tree.map_structure(
-        lambda x: function(x) if keras.ops.is_tensor(x) else x, structure
-    )
+    return keras.tree.map_structure(lambda x: function(x) if ops.is_tensor(x) else x, structure)
+
+
+def delayed(states: Any, first: Any) -> Any:
+    """The state before each step, `[B, T, ...]`, from those after each, and the initial one."""
+    return ops.concatenate([first[:, None], states[:, :-1]], axis=1)
+
+
+def rows(sequence: Any) -> Any:
+    """`[B, T, ...]` to `[B * T, ...]`."""
+    return ops.reshape(sequence, (-1, *ops.shape(sequence)[2:]))
+
+
+def in_rows(given: Given, fixed: Fixed) -> tuple[Given, Fixed]:
+    """Each step of each sequence as a row of one large batch.
+
+    Args:
+        given: of all steps, with the states before each step, `[B, T, ...]`.
+        fixed: of all steps.
+    """
+    steps = ops.shape(given.projected)[1]
+
+    def repeated(x):
+        batch, *rest = ops.shape(x)
+        return rows(ops.broadcast_to(x[:, None], (batch, steps, *rest)))
+
+    return given._replace(
+        projected=rows(given.projected),
+        states=[rows(s) for s in given.states],
+        rows=[repeated(r) for r in given.rows],
+    ), Fixed(each(repeated, fixed.by_row), *each(rows, tuple(fixed[1:])))

@@ -14,7 +14,16 @@ from typing import Any
 
 from keras import ops
 
-from keras_rnncells.recurrence.problem import Fixed, Given, Step, at, each, timed
+from keras_rnncells.recurrence.problem import (
+    Fixed,
+    Given,
+    Step,
+    at,
+    delayed,
+    in_rows,
+    rows,
+    timed,
+)
 
 
 class InPlace:
@@ -96,13 +105,11 @@ def backward(
         unroll: the number of steps in one turn of the loop.
     """
     batch, steps = ops.shape(given.projected)[:2]
-    in_rows = given._replace(projected=_rows(given.projected), states=_before(every, given.states))
-    fixed_in_rows = Fixed(
-        each(lambda x: ops.repeat(x, steps, axis=0), fixed.by_row), *each(_rows, tuple(fixed[1:]))
-    )
+    before = [delayed(s, first) for s, first in zip(every, given.states, strict=True)]
+    all_given, all_fixed = in_rows(given._replace(states=before), fixed)
     products = None
     if given.shared:  # one large product is faster than one at each step
-        products = step.product(in_rows, fixed_in_rows)
+        products = step.product(all_given, all_fixed)
         products = ops.reshape(products, (batch, steps, products.shape[-1]))
 
     def of_step(t, adjoints):
@@ -117,8 +124,8 @@ def backward(
         def product(states):
             return [step.product(here._replace(states=states), fixed_here)]
 
-        def update(projected, states, rows, weights, recurrent=None):
-            now = Given(projected, states, given.shared, rows, weights)
+        def update(projected, states, by_row, weights, recurrent=None):
+            now = Given(projected, states, given.shared, by_row, weights)
             recurrent = step.product(now, fixed_here) if recurrent is None else recurrent
             return step.update(now, recurrent, fixed_here)
 
@@ -169,30 +176,21 @@ def backward(
         by_shared = []
         if given.shared:
             [by_shared] = tools.vjp(
-                lambda shared: [step.product(in_rows._replace(shared=shared), fixed_in_rows)],
+                lambda shared: [step.product(all_given._replace(shared=shared), all_fixed)],
                 (given.shared,),
-                [_rows(written[-1])],
+                [rows(written[-1])],
             )
         return Given(written[0], list(by_states), by_shared, by_rows, by_weights)
 
     def all_steps(projected, shared, weights):
-        rows = in_rows._replace(projected=_rows(projected), shared=shared, weights=weights)
-        repeated = [ops.repeat(r, steps, axis=0) for r in given.rows]
-        return step(rows._replace(rows=repeated), fixed_in_rows)
+        here = all_given._replace(projected=rows(projected), shared=shared, weights=weights)
+        return step(here, all_fixed)
 
     by_projected, by_shared, by_all = tools.vjp(
-        all_steps, (given.projected, given.shared, given.weights), [_rows(w) for w in written]
+        all_steps, (given.projected, given.shared, given.weights), [rows(w) for w in written]
     )
     by_weights = [by if i in used else None for i, by in enumerate(by_all)]
     return Given(by_projected, list(by_states), by_shared, by_rows, by_weights)
-
-
-def _before(every: list[Any], first: list[Any]) -> list[Any]:
-    """The states before each step, as rows."""
-    return [
-        _rows(ops.concatenate([f[:, None], s[:, :-1]], axis=1))
-        for s, f in zip(every, first, strict=True)
-    ]
 
 
 def _loop(tools: Any, steps: Any, body: Callable, carry: tuple, unroll: int) -> tuple:
@@ -208,8 +206,3 @@ def _loop(tools: Any, steps: Any, body: Callable, carry: tuple, unroll: int) -> 
     carry = tools.loop(steps // unroll, several, carry)
     rest = steps % unroll
     return tools.loop(rest, lambda k, *carry: body(steps - rest + k, *carry), carry)
-
-
-def _rows(sequence: Any) -> Any:
-    """`[B, T, ...]` to `[B * T, ...]`."""
-    return ops.reshape(sequence, (-1, *ops.shape(sequence)[2:]))

@@ -72,9 +72,12 @@ class Engine:
         self.step = step
         self._compiled_steps: set[int] = set()
         self._warned = False
+        self._functions = self._new_functions()
+
+    def _new_functions(self) -> dict[tuple[str, bool], Any]:
         # Each direction is compiled on its own and the custom gradient stands outside: eager
         # training, plain tapes and steps_per_execution fail with the gradient inside.
-        self._functions = {
+        return {
             (direction, compiled): tf.function(
                 partial(run, Compiled if compiled else Plain),
                 jit_compile=True if compiled else None,
@@ -118,7 +121,12 @@ class Engine:
         # The backward pass needs all states. Outside of training it is rare, and finds them again.
         count = len(given.states)
         saved = count if compiled else keep
-        if forward.get_concrete_function(given, fixed, saved, method, unroll).captured_inputs:
+        try:
+            traced = forward.get_concrete_function(given, fixed, saved, method, unroll)
+        except Impure:
+            self._functions = self._new_functions()  # those are of no use after an error
+            raise
+        if traced.captured_inputs:
             raise Impure("The step reads tensors or variables that it was not given.")
 
         @tf.custom_gradient

@@ -6,10 +6,8 @@ import pytest
 from keras import ops
 
 import keras_rnncells as kr
-from tests.recurrence.test_sequential import fused, ours_only  # noqa: F401
+from tests.recurrence.test_sequential import TENSORFLOW, TRAINING, fused, ours_only  # noqa: F401
 from tests.tools import U, asymmetric, gradients, inputs, numpy
-
-pytestmark = ours_only
 
 
 class ScaledCell(kr.ElmanRNNCell):
@@ -21,6 +19,7 @@ class ScaledCell(kr.ElmanRNNCell):
         return [ops.tanh(projected + recurrent) * self.scale]
 
 
+@ours_only
 @pytest.mark.parametrize("training", [True, False])
 def test_a_variable_of_others_gets_its_gradient(fused, training):  # noqa: F811
     import tensorflow as tf
@@ -40,6 +39,7 @@ def test_a_variable_of_others_gets_its_gradient(fused, training):  # noqa: F811
     assert fused["declined"] == 1
 
 
+@ours_only
 @pytest.mark.parametrize("training", [True, False])
 def test_a_tensor_from_outside_gets_its_gradient(fused, training):  # noqa: F811
     """Such as one that a layer around it computed."""
@@ -64,7 +64,39 @@ def test_a_tensor_from_outside_gets_its_gradient(fused, training):  # noqa: F811
     assert fused["declined"] == 1 and fused["done"] == 0
 
 
-@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.skipif(TENSORFLOW, reason="its twin is above")
+def test_an_array_from_outside_gets_its_gradient(fused):  # noqa: F811
+    import jax
+
+    cell = ScaledCell(U)
+    layer = asymmetric(kr.RNN(cell))
+
+    def loss(scale):
+        object.__setattr__(cell, "scale", 2.0 * scale)
+        return (layer(inputs(), training=True) ** 2).sum()
+
+    at, step = 0.3 * np.ones(U, "float32"), 1e-2
+    found = jax.grad(loss)(at)
+    numeric = (loss(at + step) - loss(at - step)) / (2 * step)
+    np.testing.assert_allclose(found.sum(), numeric, rtol=1e-2)
+    assert fused["declined"] == 3 and fused["done"] == 0
+
+
+@pytest.mark.parametrize("seed", [7, None])
+def test_random_numbers_of_no_variable(seed, fused):  # noqa: F811
+    """A fixed seed, and the generator of the backend: nothing but the step itself tells."""
+
+    class NoisyCell(kr.IndRNNCell):
+        def update(self, projected, recurrent, states):
+            [h] = super().update(projected, recurrent, states)
+            return [h + keras.random.normal(ops.shape(h), seed=seed)]
+
+    found = numpy(kr.RNN(NoisyCell(U), return_sequences=True)(inputs(), training=True))
+    assert np.isfinite(found).all()
+    assert fused["done"] == 0
+
+
+@pytest.mark.parametrize("training", TRAINING)
 def test_a_step_that_draws_random_numbers(fused, training):  # noqa: F811
     class NoisyCell(kr.IndRNNCell):
         def __init__(self, units, **kwargs):
@@ -82,6 +114,7 @@ def test_a_step_that_draws_random_numbers(fused, training):  # noqa: F811
     assert fused["done"] == 0
 
 
+@ours_only  # on JAX such a cell works in no loop
 def test_a_step_that_assigns(fused):  # noqa: F811
     class CountingCell(kr.IndRNNCell):
         def build(self, input_shape):
