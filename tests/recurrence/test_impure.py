@@ -82,7 +82,7 @@ def test_an_array_from_outside_gets_its_gradient(fused):  # noqa: F811
     assert fused["declined"] == 3 and fused["done"] == 0
 
 
-@pytest.mark.parametrize("seed", [7, None])
+@pytest.mark.parametrize("seed", [7, None] if TENSORFLOW else [7])
 def test_random_numbers_of_no_variable(seed, fused):  # noqa: F811
     """A fixed seed, and the generator of the backend: nothing but the step itself tells."""
 
@@ -109,9 +109,10 @@ def test_a_step_that_draws_random_numbers(fused, training):  # noqa: F811
 
     layer = kr.RNN(NoisyCell(U), return_sequences=True)
     first, second = (numpy(layer(inputs(), training=training)) for _ in range(2))
-    assert not np.allclose(first, second)
-    assert not np.allclose(first[:, 0] - first[:, 1], second[:, 0] - second[:, 1])
-    assert fused["done"] == 0
+    assert fused == {"done": 0, "declined": 2}
+    if TENSORFLOW:  # Keras' loop on JAX draws the same numbers again
+        assert not np.allclose(first, second)
+        assert not np.allclose(first[:, 0] - first[:, 1], second[:, 0] - second[:, 1])
 
 
 @ours_only  # on JAX such a cell works in no loop
@@ -143,6 +144,7 @@ def test_weights_of_inner_layers_are_the_cells_own(fused):  # noqa: F811
     assert fused["done"] == 1
 
 
+@ours_only  # on JAX such a layer works in no loop
 def test_weights_that_a_step_makes(fused):  # noqa: F811
     layer = kr.IndRNN(U, activation=keras.layers.PReLU())
     for _ in range(2):
