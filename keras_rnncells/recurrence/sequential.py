@@ -111,9 +111,81 @@ def backward(
     if given.shared:  # one large product is faster than one at each step
         products = step.product(all_given, all_fixed)
         products = ops.reshape(products, (batch, steps, products.shape[-1]))
+    of_step = _gradients_of_a_step(tools, step, given, fixed, every, products)
+
+    # One step on the side tells what there is to find; nothing of it remains.
+    by_recurrent, by_projected, *_ = of_step(steps - 1, by_last)
+    read = step.reads(*at(partial(tools.read, t=0), given, fixed))
+    by_weights: list[Any] = [None] * len(given.weights)
+
+    def through_time(choose, sums, sequences):
+        """Runs backward; `choose` says what of each step to sum up, and what to keep."""
+
+        def body(k, adjoints, sums, sequences):
+            t = steps - 1 - k
+            adjoints = list(adjoints)
+            for i, by in enumerate(by_sequences):
+                adjoints[i] = adjoints[i] + tools.read(by, t)
+            *by, by_before = of_step(t, adjoints)
+            values, kept = choose(adjoints, *by)
+            sums = [s + v for s, v in zip(sums, values, strict=True)]
+            written = [tools.write(s, t, k) for s, k in zip(sequences, kept, strict=True)]
+            return by_before, sums, written
+
+        empty = [tools.new(s, steps) for s in sequences]
+        start = by_last, [ops.zeros_like(s) for s in sums], empty
+        by_states, sums, sequences = _loop(tools, steps, body, start, unroll)
+        return list(by_states), list(sums), [tools.close(s) for s in sequences]
+
+    if read and step.rowwise:
+
+        def adjoints_alone(adjoints, by_recurrent, by_projected, by_rows, by_weights):
+            return by_rows, adjoints
+
+        by_states, by_rows, adjoints = through_time(adjoints_alone, given.rows, given.states)
+
+        def all_steps(projected, shared, weights):
+            here = all_given._replace(projected=rows(projected), shared=shared, weights=weights)
+            return step(here, all_fixed)
+
+        by_projected, by_shared, by_all = tools.vjp(
+            all_steps, (given.projected, given.shared, given.weights), [rows(a) for a in adjoints]
+        )
+        for i in read:
+            by_weights[i] = by_all[i]
+        return Given(by_projected, by_states, by_shared, by_rows, by_weights)
+
+    apart = by_recurrent is not None and by_recurrent is not by_projected
+
+    def all_in_the_loop(adjoints, by_recurrent, by_projected, by_rows, by_weights):
+        kept = [by_projected, by_recurrent] if apart else [by_projected]
+        return [*by_rows, *(by_weights[i] for i in read)], kept
+
+    sums = [*given.rows, *(given.weights[i] for i in read)]
+    kept = [by_projected, by_recurrent] if apart else [by_projected]
+    by_states, sums, kept = through_time(all_in_the_loop, sums, kept)
+    for i, by in zip(read, sums[len(given.rows) :], strict=True):
+        by_weights[i] = by
+    by_shared = []
+    if given.shared:
+
+        def product(shared):
+            return [step.product(all_given._replace(shared=shared), all_fixed)]
+
+        [by_shared] = tools.vjp(product, (given.shared,), [rows(kept[-1])])
+    return Given(kept[0], by_states, by_shared, sums[: len(given.rows)], by_weights)
+
+
+def _gradients_of_a_step(
+    tools: Any, step: Step, given: Given, fixed: Fixed, every: list[Any], products: Any
+) -> Callable:
+    """`of_step(t, adjoints)`, the gradients by all that the step t is given.
+
+    They come in the order product (`None` if there are no `products`), projected, rows, weights,
+    states before the step.
+    """
 
     def of_step(t, adjoints):
-        """The gradients by all that one step is given."""
         read = partial(tools.read, t=t)
         before = [
             ops.where(t > 0, tools.read(s, ops.maximum(t - 1, 0)), first)
@@ -124,73 +196,20 @@ def backward(
         def product(states):
             return [step.product(here._replace(states=states), fixed_here)]
 
-        def update(projected, states, by_row, weights, recurrent=None):
-            now = Given(projected, states, given.shared, by_row, weights)
+        def update(projected, rows, weights, states, recurrent=None):
+            now = Given(projected, states, given.shared, rows, weights)
             recurrent = step.product(now, fixed_here) if recurrent is None else recurrent
             return step.update(now, recurrent, fixed_here)
 
-        arguments = here.projected, before, here.rows, here.weights
+        arguments = here.projected, here.rows, here.weights, before
         if products is None:
-            by_recurrent, found = None, tools.vjp(update, arguments, adjoints)
-        else:
-            *found, by_recurrent = tools.vjp(update, (*arguments, read(products)), adjoints)
-            [through] = tools.vjp(product, (before,), [by_recurrent])
-            found[1] = [a + b for a, b in zip(found[1], through, strict=True)]
-        by_projected, by_before, by_rows, by_weights = found
-        return by_recurrent, by_projected, by_before, by_rows, by_weights
+            return None, *tools.vjp(update, arguments, adjoints)
+        *by, by_before, by_recurrent = tools.vjp(update, (*arguments, read(products)), adjoints)
+        [through] = tools.vjp(product, (before,), [by_recurrent])
+        by_before = [a + b for a, b in zip(by_before, through, strict=True)]
+        return by_recurrent, *by, by_before
 
-    # One step on the side tells what there is to find; nothing of it remains.
-    by_recurrent, by_projected, *_ = of_step(steps - 1, by_last)
-    used = step.reads(*at(partial(tools.read, t=0), given, fixed))
-    all_at_once = bool(used) and step.rowwise
-    apart = by_recurrent is not None and by_recurrent is not by_projected
-
-    def body(k, adjoints, sums, written):
-        t = steps - 1 - k
-        adjoints = list(adjoints)
-        for i, by in enumerate(by_sequences):
-            adjoints[i] = adjoints[i] + tools.read(by, t)
-        by_recurrent, by_projected, by_before, by_rows, by_weights = of_step(t, adjoints)
-        if all_at_once:
-            found, values = adjoints, by_rows
-        else:
-            found = [by_projected, *([by_recurrent] if apart else [])]
-            values = [*by_rows, *(by_weights[i] for i in used)]
-        sums = [s + v for s, v in zip(sums, values, strict=True)]
-        return by_before, sums, [tools.write(w, t, f) for w, f in zip(written, found, strict=True)]
-
-    wanted = given.states if all_at_once else [by_projected, *([by_recurrent] if apart else [])]
-    summed = [*given.rows, *([] if all_at_once else [given.weights[i] for i in used])]
-    start = (
-        by_last,
-        [ops.zeros_like(s) for s in summed],
-        [tools.new(w, steps) for w in wanted],
-    )
-    by_states, sums, written = _loop(tools, steps, body, start, unroll)
-    written = [tools.close(w) for w in written]
-    by_rows, by_used = list(sums[: len(given.rows)]), sums[len(given.rows) :]
-    by_weights = [None] * len(given.weights)
-    if not all_at_once:
-        for i, by in zip(used, by_used, strict=True):
-            by_weights[i] = by
-        by_shared = []
-        if given.shared:
-            [by_shared] = tools.vjp(
-                lambda shared: [step.product(all_given._replace(shared=shared), all_fixed)],
-                (given.shared,),
-                [rows(written[-1])],
-            )
-        return Given(written[0], list(by_states), by_shared, by_rows, by_weights)
-
-    def all_steps(projected, shared, weights):
-        here = all_given._replace(projected=rows(projected), shared=shared, weights=weights)
-        return step(here, all_fixed)
-
-    by_projected, by_shared, by_all = tools.vjp(
-        all_steps, (given.projected, given.shared, given.weights), [rows(w) for w in written]
-    )
-    by_weights = [by if i in used else None for i, by in enumerate(by_all)]
-    return Given(by_projected, list(by_states), by_shared, by_rows, by_weights)
+    return of_step
 
 
 def _loop(tools: Any, steps: Any, body: Callable, carry: tuple, unroll: int) -> tuple:

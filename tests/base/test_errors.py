@@ -27,7 +27,7 @@ ANY = [
 ]
 OF_LAYERS = [
     ({"scan": "fast"}, r"`scan` must be one of 'auto'.*scan='fast'"),
-    ({"unroll": 4}, r"`unroll` must be one of False, True.*unroll=4"),
+    ({"unroll": 1}, r"`unroll` must be True, False or the number of steps.*unroll=1"),
     ({"activity_regularizer": "l3"}, r"Unknown regularizer: received 'l3'"),
     ({"speed": 3}, r"speed"),
 ]
