@@ -80,13 +80,14 @@ def text(records: dict[str, dict]) -> str:
 
 def main() -> None:
     parser = reporting.parser(__doc__)
-    parser.add_argument("--shape", help="one of them: batch x steps x features x units")
+    parser.add_argument("--shape", choices=SHAPES, help="only this one")
     parser.add_argument("--only", help="names, separated by commas; needs a --folder")
     options = reporting.parse(parser)
     report = reporting.Report("layers", options.folder)
-    shapes = {options.shape: SHAPES.get(options.shape, 5)} if options.shape else SHAPES
-    for shape, rounds in {} if options.table else shapes.items():
-        shape, rounds = reporting.shrunk(shape, options.shrink), options.rounds or rounds
+    shapes = [] if options.table else [options.shape] if options.shape else SHAPES
+    for shape in shapes:
+        rounds = options.rounds or SHAPES[shape]
+        shape = reporting.shrunk(shape, options.shrink)
         print(f"{shape}:", flush=True)
         times = measure(shape, rounds, options.only)
         report.add(shape, {"rounds": rounds, "milliseconds": times})

@@ -39,10 +39,10 @@ def text(records: dict[str, dict]) -> str:
     """The results in Markdown."""
     parts = [
         "## Memory of a training step",
-        f"MiB, batch {BATCH}, 128 features, 128 units, float32: the most that a process takes for one "
-        "training step, compiling included, above its libraries, weights and inputs. Each number "
-        "is of a process of its own. The ratio is of what is above the first column, which is the "
-        "model's own. Plain and jit as above.",
+        f"MiB, batch {BATCH}, 128 features, 128 units, float32: the most that a process takes for "
+        "one training step, compiling included, above its libraries, weights and inputs. Each "
+        "number is of a process of its own. The ratio is of what is above the first column, which "
+        "is the model's own. Plain and jit as above.",
     ]
     ratios = []
     for kind, record in records.items():
