@@ -34,7 +34,7 @@ HERE = Path(__file__).parent
 JAX = "0.10.2"
 TARGETS = ("TPU v5e", "TPU v6e", "NVIDIA H100")
 NOTHING = "func.func public @main(%x: tensor<f32>) -> tensor<f32> {return %x : tensor<f32>}"
-START, END = "<!-- ahead of time -->", "<!-- /ahead of time -->"
+START, END = "<!-- ahead of time -->", "<!-- end of ahead of time -->"
 
 
 def write(path: Path, text: str) -> None:
