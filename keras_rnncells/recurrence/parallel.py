@@ -242,7 +242,7 @@ def _finite(x: Any) -> Any:
     and takes the sequential loop.
     """
     limit = float(np.sqrt(np.finfo(keras.backend.standardize_dtype(x.dtype)).max)) / 2
-    return ops.clip(x, -limit, limit)
+    return ops.minimum(ops.maximum(x, -limit), limit)
 
 
 def _small(residual: Any, h: Any, tolerance: float) -> Any:

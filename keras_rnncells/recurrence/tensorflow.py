@@ -138,13 +138,19 @@ class Engine:
                 every = sequences
                 if saved < count:
                     every, _ = forward(here, fixed, count, method, unroll)
-                by_sequences, by_last = list(by[:keep]), list(by[keep:])
+                upstream = [tf.stop_gradient(b) for b in by]
+                by_sequences, by_last = upstream[:keep], upstream[keep:]
                 found = backward(here, fixed, every, by_sequences, by_last, method, unroll)
                 return _once_differentiable(tf.nest.flatten(found), [*flat, *by])
 
             return (*sequences[:keep], *last), gradient
 
-        found = differentiable(*tf.nest.flatten(given))
+        try:
+            found = differentiable(*tf.nest.flatten(given))
+        except LookupError as error:  # of the gradient of an operation in the loop
+            raise RuntimeError(
+                'The fused loop has no forward-mode derivative. Use scan="keras" in this layer.'
+            ) from error
         return list(found[:keep]), list(found[keep:])
 
     def _forward(self, tools, given, fixed, keep, method, unroll):

@@ -191,8 +191,11 @@ def test_mixed_precision(row, arguments, policy):
         np.testing.assert_allclose(a, b, rtol=0, atol=0.05 * np.abs(b).max() + 1e-6)
 
 
-def test_a_second_derivative_is_an_error():
-    layer = asymmetric(kr.LSTM(U))
+@pytest.mark.parametrize("training", TRAINING)
+@pytest.mark.parametrize("power", [1, 2], ids=["of-outputs", "of-squares"])
+@pytest.mark.parametrize("name", ["IndRNN", "LSTM"])
+def test_a_second_derivative_is_an_error(name, power, training):
+    layer = asymmetric(kr.cells.CELLS[name].layer(U))
     x = keras.ops.convert_to_tensor(inputs())
     with pytest.raises(RuntimeError, match='no second derivative.*scan="keras"'):
         if TENSORFLOW:
@@ -202,26 +205,29 @@ def test_a_second_derivative_is_an_error():
                 outer.watch(x)
                 with tf.GradientTape() as tape:
                     tape.watch(x)
-                    loss = tf.reduce_sum(layer(x, training=True) ** 2)
+                    loss = tf.reduce_sum(layer(x, training=training) ** power)
                 first = tape.gradient(loss, x)
             outer.gradient(first, x)
         else:
             import jax
 
-            gradient = jax.grad(lambda x: (layer(x, training=True) ** 2).sum())
+            gradient = jax.grad(lambda x: (layer(x, training=training) ** power).sum())
             jax.grad(lambda x: gradient(x).sum())(x)
 
 
-def test_forward_mode_is_an_error():
-    layer = asymmetric(kr.LSTM(U))
+@pytest.mark.parametrize("training", TRAINING)
+@pytest.mark.parametrize("name", ["IndRNN", "LSTM"])
+def test_forward_mode_is_an_error(name, training):
+    layer = asymmetric(kr.cells.CELLS[name].layer(U))
     x = keras.ops.convert_to_tensor(inputs())
     with pytest.raises(RuntimeError, match='scan="keras"'):
         if TENSORFLOW:
             import tensorflow as tf
 
-            with tf.autodiff.ForwardAccumulator(x, tf.ones_like(x)):
-                layer(x, training=True)
+            with tf.autodiff.ForwardAccumulator(x, tf.ones_like(x)) as forward:
+                y = layer(x, training=training)
+            forward.jvp(y)
         else:
             import jax
 
-            jax.jvp(layer, (x,), (x,))
+            jax.jvp(lambda x: layer(x, training=training), (x,), (x,))

@@ -155,20 +155,6 @@ def test_without_xla(monkeypatch, fused):  # noqa: F811
     assert fused["done"] > 0 and not made.layers[0].cell.engine._compiled_steps
 
 
-def test_a_second_derivative_is_an_error():
-    import tensorflow as tf
-
-    layer, x = kr.IndRNN(U, "tanh"), tf.constant(inputs())
-    for training in (True, False):
-        with pytest.raises(Exception, match='scan="keras"'), tf.GradientTape() as outer:
-            outer.watch(x)
-            with tf.GradientTape() as tape:
-                tape.watch(x)
-                y = layer(x, training=training)
-            slope = tape.gradient(y, x)
-            outer.gradient(slope, x)
-
-
 MIRRORED = """
     import keras, numpy as np, tensorflow as tf
     import keras_rnncells as kr
