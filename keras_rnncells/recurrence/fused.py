@@ -41,7 +41,7 @@ def accelerated() -> bool:
         return jax.default_backend() != "cpu"
     import tensorflow as tf
 
-    return bool(tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"))
+    return bool(tf.config.list_physical_devices("GPU") or tf.config.list_physical_devices("TPU"))
 
 
 def run(

@@ -71,13 +71,16 @@ def forward(
         return [tools.read(x, t) for x in sources]
 
     def body(t, now, states, sequences):
-        here = iter(now)
+        here = iter(now if ahead else read(t))
         after = step(*at(lambda _: next(here), given._replace(states=states), fixed))
         written = [tools.write(s, t, a) for s, a in zip(sequences, after[:keep], strict=True)]
-        return read(ops.minimum(t + 1, steps - 1)), after, written
+        return read(ops.minimum(t + 1, steps - 1)) if ahead else [], after, written
 
-    # The loop carries what the next step reads: XLA would make each use read it anew, and slowly.
-    start = read(0), given.states, [tools.new(s, steps) for s in given.states[:keep]]
+    # Around a product the loop carries what the next step reads: XLA would make each use read it
+    # anew, and slowly. An element-wise step is a single use.
+    ahead = step.activation is None
+    empty = [tools.new(s, steps) for s in given.states[:keep]]
+    start = read(0) if ahead else [], given.states, empty
     _, last, sequences = _loop(tools, steps, body, start, unroll)
     return [tools.close(s) for s in sequences], last
 

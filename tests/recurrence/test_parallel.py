@@ -132,14 +132,27 @@ def test_options(options):
     same({}, mask=mask, **options)
 
 
+@pytest.mark.parametrize("input_kernel", [True, False])
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
-def test_mixed_precision(activation, policy):
-    made = [
-        asymmetric(kr.IndRNN(U, activation, dtype=policy, scan=scan, return_state=True))
-        for scan in ("parallel", "keras")
-    ]
-    for (_, a), (_, b) in zip(*([f(inputs(), training=True)] for f in made), strict=True):
+def test_mixed_precision(activation, policy, input_kernel):
+    x = inputs(B, 7, U)
+    for scan in ("sequential", "parallel"):
+        made = [
+            asymmetric(
+                kr.IndRNN(
+                    U,
+                    activation,
+                    dtype=policy,
+                    scan=s,
+                    return_state=True,
+                    input_kernel=input_kernel,
+                ),
+                x.shape,
+            )
+            for s in (scan, "keras")
+        ]
+        (_, a), (_, b) = (f(x, training=True) for f in made)
         assert keras.backend.standardize_dtype(a.dtype) == "float32"
         np.testing.assert_allclose(numpy(a), numpy(b), rtol=1e-4, atol=1e-4)
 
