@@ -7,8 +7,8 @@ linear maps (Lim et al., 2023, https://arxiv.org/abs/2309.12252; Danieli et al.,
 https://arxiv.org/abs/2510.21450). The backward pass is a scan over linear maps in any case.
 
 What a scan finds is put into the equation of each step before it is used. Where a state is off by
-more than 1,000 rounding errors (Newton's iteration goes on to 32), as after an overflow of products,
-the sequential loop runs instead.
+more than 1,000 rounding errors (Newton's iteration goes on to 32), as after an overflow of
+products, the sequential loop runs instead.
 """
 
 from __future__ import annotations
