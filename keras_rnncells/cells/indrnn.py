@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_rnncells.base import CellRNN, RecurrentCell, arguments
 from keras_rnncells.constraints import MemoryBound
@@ -97,7 +98,9 @@ class IndRNNCell(RecurrentCell):
         self.bias = self.add("bias", (self.units,)) if has_bias else None
 
     def project(self, inputs: Any) -> Any:
-        return self.linear(inputs, self.kernel, self.bias) if self.input_kernel else inputs
+        if not self.input_kernel:
+            return ops.cast(inputs, self.state_dtype)
+        return self.linear(inputs, self.kernel, self.bias)
 
     def update(self, projected: Any, recurrent: Any, states: list[Any]) -> list[Any]:
         return [self.activation(projected + self.recurrent_kernel * recurrent)]

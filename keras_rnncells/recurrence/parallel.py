@@ -135,7 +135,7 @@ def at_all(step: Step, given: Given, fixed: Fixed) -> Callable:
 def _clipped(given: Given, fixed: Fixed, low: float, high: float) -> Any:
     """The trajectory of a step that clips, by composition of all its maps."""
     [first], [zoneout] = given.states, fixed.by_step
-    offset = ops.cast(given.projected, first.dtype)
+    offset = given.projected
     slope = ops.broadcast_to(given.rows[0][:, None], ops.shape(offset))
     # Steps that keep the state, by mask or zoneout, are identity maps.
     kept = zoneout
@@ -173,7 +173,7 @@ def _newton(tools: Any, step: Step, given: Given, fixed: Fixed) -> tuple[Any, An
         h = slope * first[:, None] + offset
         return turns + 1, h, *evaluate(h)
 
-    h = function(ops.zeros_like(given.projected, dtype=first.dtype))
+    h = function(ops.zeros_like(given.projected))
     start = ops.zeros((), "int32"), h, *evaluate(h)
     _, h, _, found = ops.while_loop(
         lambda turns, h, after, found: ops.logical_and(turns < MOST_TURNS, ops.logical_not(found)),
