@@ -299,8 +299,10 @@ class RNN(keras.layers.RNN):
     @staticmethod
     def _first_output(cell: Any, first: Any) -> Any:
         """What a masked step shows before the first real one: a state if it can, else zeros."""
-        size = getattr(cell, "output_size", None) or first.shape[-1]
-        return first if size == first.shape[-1] else ops.zeros((ops.shape(first)[0], size))
+        size = getattr(cell, "output_size", None)
+        if not isinstance(size, int) or size == first.shape[-1]:
+            return first
+        return ops.zeros((ops.shape(first)[0], size), first.dtype)
 
     def _foreign_problem(
         self, cell: Any, update: Callable, tensors: list[Any], training: bool
