@@ -98,13 +98,15 @@ def backward(
         return upstream + later * ops.roll(adjoint, -1, axis=1)
 
     def otherwise():
+        steps, opened = ops.shape(h)[1], (tools.open(upstream), tools.open(later))
+
         def body(k, adjoint, sequence):
-            t = ops.shape(h)[1] - 1 - k
-            adjoint = tools.read(upstream, t) + tools.read(later, t) * adjoint
+            t = steps - 1 - k
+            by, factor = (tools.read(x, t) for x in opened)
+            adjoint = by + factor * adjoint
             return adjoint, tools.write(sequence, t, adjoint)
 
-        start = ops.zeros_like(first), tools.new(first, ops.shape(h)[1])
-        _, sequence = tools.loop(ops.shape(h)[1], body, start)
+        _, sequence = tools.loop(steps, body, (ops.zeros_like(first), tools.new(first, steps)))
         return tools.close(sequence)
 
     right = _small(ops.abs(adjoint - expected(adjoint)), adjoint, _epsilon(adjoint, 1000))

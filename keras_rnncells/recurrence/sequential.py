@@ -9,7 +9,6 @@ kernel is then one product over all steps. Gradients of what a step reads beside
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from keras import ops
@@ -28,6 +27,14 @@ from keras_rnncells.recurrence.problem import (
 
 class InPlace:
     """Sequences `[B, T, ...]` that a compiled loop reads and writes where they stand."""
+
+    # Whether the loop carries what the next step reads, around a product: XLA would make each use
+    # read it anew, and slowly.
+    reads_ahead = True
+
+    @staticmethod
+    def open(sequence: Any) -> Any:
+        return sequence
 
     @staticmethod
     def read(sequence: Any, t: Any) -> Any:
@@ -65,7 +72,8 @@ def forward(
         unroll: the number of steps in one turn of the loop.
     """
     steps = ops.shape(given.projected)[1]
-    sources = timed(given, fixed)
+    sources = [tools.open(x) for x in timed(given, fixed)]
+    ahead = tools.reads_ahead and step.activation is None  # an element-wise step reads once
 
     def read(t):
         return [tools.read(x, t) for x in sources]
@@ -76,9 +84,6 @@ def forward(
         written = [tools.write(s, t, a) for s, a in zip(sequences, after[:keep], strict=True)]
         return read(ops.minimum(t + 1, steps - 1)) if ahead else [], after, written
 
-    # Around a product the loop carries what the next step reads: XLA would make each use read it
-    # anew, and slowly. An element-wise step is a single use.
-    ahead = step.activation is None
     empty = [tools.new(s, steps) for s in given.states[:keep]]
     start = read(0) if ahead else [], given.states, empty
     _, last, sequences = _loop(tools, steps, body, start, unroll)
@@ -113,12 +118,13 @@ def backward(
     products = None
     if given.shared:  # one large product is faster than one at each step
         products = step.product(all_given, all_fixed)
-        products = ops.reshape(products, (batch, steps, products.shape[-1]))
+        products = tools.open(ops.reshape(products, (batch, steps, products.shape[-1])))
+    by_sequences = [tools.open(by) for by in by_sequences]
     of_step = _gradients_of_a_step(tools, step, given, fixed, every, products)
 
     # One step on the side tells what there is to find; nothing of it remains.
     by_recurrent, by_projected, *_ = of_step(steps - 1, by_last)
-    read = step.reads(*at(partial(tools.read, t=0), given, fixed))
+    read = step.reads(*at(lambda x: x[:, 0], given, fixed))
     by_weights: list[Any] = [None] * len(given.weights)
 
     def through_time(choose, sums, sequences):
@@ -188,13 +194,16 @@ def _gradients_of_a_step(
     states before the step.
     """
 
+    sources = [tools.open(x) for x in timed(given, fixed)]
+    every = [tools.open(s) for s in every]
+
     def of_step(t, adjoints):
-        read = partial(tools.read, t=t)
         before = [
             ops.where(t > 0, tools.read(s, ops.maximum(t - 1, 0)), first)
             for s, first in zip(every, given.states, strict=True)
         ]
-        here, fixed_here = at(read, given._replace(states=before), fixed)
+        now = iter([tools.read(x, t) for x in sources])
+        here, fixed_here = at(lambda _: next(now), given._replace(states=before), fixed)
 
         def product(states):
             return [step.product(here._replace(states=states), fixed_here)]
@@ -207,7 +216,9 @@ def _gradients_of_a_step(
         arguments = here.projected, here.rows, here.weights, before
         if products is None:
             return None, *tools.vjp(update, arguments, adjoints)
-        *by, by_before, by_recurrent = tools.vjp(update, (*arguments, read(products)), adjoints)
+        *by, by_before, by_recurrent = tools.vjp(
+            update, (*arguments, tools.read(products, t)), adjoints
+        )
         [through] = tools.vjp(product, (before,), [by_recurrent])
         by_before = [a + b for a, b in zip(by_before, through, strict=True)]
         return by_recurrent, *by, by_before

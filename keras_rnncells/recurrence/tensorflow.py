@@ -29,7 +29,7 @@ class Tools:
                     a.set_shape(s.shape)
             return k + 1, tf.nest.pack_sequence_as(start, tf.nest.flatten(after))
 
-        _, found = tf.while_loop(lambda k, _: k < count, turn, (0, start), maximum_iterations=count)
+        _, found = tf.while_loop(lambda k, _: k < count, turn, (0, start))
         return found
 
     @staticmethod
@@ -45,11 +45,24 @@ class Compiled(Tools, sequential.InPlace):
 
 
 class Plain(Tools):
-    """For plain kernels, where writing into a tensor would copy it."""
+    """For plain kernels, where each operation of each step counts and nothing is in place."""
+
+    reads_ahead = False
 
     @staticmethod
-    def read(sequence: tf.Tensor, t: tf.Tensor) -> tf.Tensor:
-        return sequence[:, t]
+    def open(sequence: tf.Tensor) -> tf.TensorArray:
+        by_time = _swapped(sequence)
+        array = tf.TensorArray(
+            sequence.dtype,
+            tf.shape(by_time)[0],
+            element_shape=by_time.shape[1:],
+            clear_after_read=False,
+        )
+        return array.unstack(by_time)
+
+    @staticmethod
+    def read(sequence: tf.TensorArray, t: tf.Tensor) -> tf.Tensor:
+        return sequence.read(t)
 
     @staticmethod
     def new(like: tf.Tensor, steps: tf.Tensor) -> tf.TensorArray:
@@ -61,8 +74,11 @@ class Plain(Tools):
 
     @staticmethod
     def close(sequence: tf.TensorArray) -> tf.Tensor:
-        by_time = sequence.stack()
-        return tf.transpose(by_time, [1, 0, *range(2, len(by_time.shape))])
+        return _swapped(sequence.stack())
+
+
+def _swapped(sequence: tf.Tensor) -> tf.Tensor:
+    return tf.transpose(sequence, [1, 0, *range(2, len(sequence.shape))])
 
 
 class Engine:
@@ -106,8 +122,8 @@ class Engine:
             keep: the number of states, from the first on, that are wanted at all steps.
             method: a key of `METHODS`.
             unroll: the number of steps in one turn of the loop.
-            training: whether a backward pass is expected: only then does XLA compile the loop,
-                where it can. Nothing that is exported may be.
+            training: whether a backward pass is expected: only then, or inside of what is compiled
+                anyway, does XLA compile the loop. Nothing that is exported may be.
 
         Returns:
             The first `keep` states at all steps, each `[B, T, S]`; and the last states.
@@ -116,7 +132,7 @@ class Engine:
             Impure: if the step depends on more than it was given.
         """
         given = tf.nest.map_structure(tf.convert_to_tensor, given)
-        compiled = training and self._may_compile(given.projected.shape[1])
+        compiled = inside_xla() or (training and self._may_compile(given.projected.shape[1]))
         forward, backward = (self._functions[d, compiled] for d in ("forward", "backward"))
         # The backward pass needs all states. Outside of training it is rare, and finds them again.
         count = len(given.states)
@@ -190,6 +206,18 @@ def xla_works() -> bool:
     except tf.errors.OpError:
         return False
     return True
+
+
+def inside_xla() -> bool:
+    """Whether what is traced now is part of a compiled function, as with `jit_compile=True`."""
+    graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+    while graph is not None:
+        # TensorFlow says so nowhere in public.
+        context = graph._get_control_flow_context()
+        if context is not None and context.IsXLAContext():
+            return True
+        graph = getattr(graph, "outer_graph", None)
+    return False
 
 
 def _refuse_random_numbers(graph: tf.Graph) -> None:

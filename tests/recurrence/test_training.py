@@ -131,6 +131,27 @@ def test_what_is_compiled_would_be_found(tmp_path):
     assert compiled_functions(tmp_path / "None")[0] == [], "any length would be compiled anew"
 
 
+def test_inside_of_what_is_compiled_anyway():
+    import tensorflow as tf
+
+    engine = pytest.importorskip("keras_rnncells.recurrence.tensorflow")
+    seen = []
+    for compiled in (True, False):
+        inner = tf.function(lambda x: seen.append(engine.inside_xla()) or x)
+        tf.function(lambda x, inner=inner: inner(x), jit_compile=compiled)(tf.zeros(()))
+    assert seen == [True, False] and not engine.inside_xla()
+
+
+@pytest.mark.parametrize("jit_compile", [True, False])
+def test_predictions(jit_compile):
+    made, oracle = model(), model("keras")
+    made.compile(jit_compile=jit_compile)
+    for batch, steps in ((1, 1), (3, 9), (2, 64)):
+        x = inputs(batch, steps, D)
+        found, expected = made.predict_on_batch(x), oracle(x)
+        np.testing.assert_allclose(found, numpy(expected), rtol=1e-4, atol=1e-5)
+
+
 def test_many_lengths_warn_once_and_take_plain_kernels(monkeypatch):
     engine = pytest.importorskip("keras_rnncells.recurrence.tensorflow")
     monkeypatch.setattr(engine, "MOST_COMPILED", 2)
