@@ -98,12 +98,11 @@ def backward(
         return upstream + later * ops.roll(adjoint, -1, axis=1)
 
     def otherwise():
-        steps, opened = ops.shape(h)[1], (tools.open(upstream), tools.open(later))
+        steps = ops.shape(h)[1]
 
         def body(k, adjoint, sequence):
             t = steps - 1 - k
-            by, factor = (tools.read(x, t) for x in opened)
-            adjoint = by + factor * adjoint
+            adjoint = tools.read(upstream, t) + tools.read(later, t) * adjoint
             return adjoint, tools.write(sequence, t, adjoint)
 
         _, sequence = tools.loop(steps, body, (ops.zeros_like(first), tools.new(first, steps)))

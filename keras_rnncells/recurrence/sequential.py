@@ -33,10 +33,6 @@ class InPlace:
     reads_ahead = True
 
     @staticmethod
-    def open(sequence: Any) -> Any:
-        return sequence
-
-    @staticmethod
     def read(sequence: Any, t: Any) -> Any:
         batch, _, *rest = ops.shape(sequence)
         here = ops.slice(sequence, [0, t, *[0] * len(rest)], [batch, 1, *rest])
@@ -72,7 +68,7 @@ def forward(
         unroll: the number of steps in one turn of the loop.
     """
     steps = ops.shape(given.projected)[1]
-    sources = [tools.open(x) for x in timed(given, fixed)]
+    sources = timed(given, fixed)
     ahead = tools.reads_ahead and step.activation is None  # an element-wise step reads once
 
     def read(t):
@@ -118,8 +114,7 @@ def backward(
     products = None
     if given.shared:  # one large product is faster than one at each step
         products = step.product(all_given, all_fixed)
-        products = tools.open(ops.reshape(products, (batch, steps, products.shape[-1])))
-    by_sequences = [tools.open(by) for by in by_sequences]
+        products = ops.reshape(products, (batch, steps, products.shape[-1]))
     of_step = _gradients_of_a_step(tools, step, given, fixed, every, products)
 
     # One step on the side tells what there is to find; nothing of it remains.
@@ -194,8 +189,7 @@ def _gradients_of_a_step(
     states before the step.
     """
 
-    sources = [tools.open(x) for x in timed(given, fixed)]
-    every = [tools.open(s) for s in every]
+    sources = timed(given, fixed)
 
     def of_step(t, adjoints):
         before = [

@@ -50,19 +50,8 @@ class Plain(Tools):
     reads_ahead = False
 
     @staticmethod
-    def open(sequence: tf.Tensor) -> tf.TensorArray:
-        by_time = _swapped(sequence)
-        array = tf.TensorArray(
-            sequence.dtype,
-            tf.shape(by_time)[0],
-            element_shape=by_time.shape[1:],
-            clear_after_read=False,
-        )
-        return array.unstack(by_time)
-
-    @staticmethod
-    def read(sequence: tf.TensorArray, t: tf.Tensor) -> tf.Tensor:
-        return sequence.read(t)
+    def read(sequence: tf.Tensor, t: tf.Tensor) -> tf.Tensor:
+        return tf.gather(sequence, t, axis=1)
 
     @staticmethod
     def new(like: tf.Tensor, steps: tf.Tensor) -> tf.TensorArray:
@@ -74,11 +63,8 @@ class Plain(Tools):
 
     @staticmethod
     def close(sequence: tf.TensorArray) -> tf.Tensor:
-        return _swapped(sequence.stack())
-
-
-def _swapped(sequence: tf.Tensor) -> tf.Tensor:
-    return tf.transpose(sequence, [1, 0, *range(2, len(sequence.shape))])
+        by_time = sequence.stack()
+        return tf.transpose(by_time, [1, 0, *range(2, len(by_time.shape))])
 
 
 class Engine:
