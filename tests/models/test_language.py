@@ -108,13 +108,14 @@ def test_states_are_carried_in_fit_and_reset():
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_learns_saves_and_loads(tied, tmp_path):
-    model = make("residual", tied=tied, stateful=False, batch_size=None, cell="GRU", units=8)
+    sizes = {"units": 8, "layers": 1, "cell": "GRU"}
+    model = models.language_model(7, 8, tied=tied, stateful=False, **sizes)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(0.02), loss, jit_compile=True)
-    text = np.tile(np.arange(7, dtype="int32"), 6)  # each token is followed by the next
+    model.compile(keras.optimizers.Adam(0.05), loss, jit_compile=tied)
+    text = np.tile(np.arange(7, dtype="int32"), 3)  # each token is followed by the next
     x, y = text[:-1].reshape(1, -1), text[1:].reshape(1, -1)
     losses = [float(model.train_on_batch(x, y)) for _ in range(60)]
-    assert losses[0] > 2 and losses[-1] < losses[0] / 2
+    assert losses[0] > 1.9 and losses[-1] < 0.5
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(numpy(loaded(x)), numpy(model(x)), atol=1e-5)
@@ -127,8 +128,9 @@ def test_export(tmp_path):
 
     model = set_weights(make(stateful=False, batch_size=None))
     model.export(tmp_path, verbose=False)
-    served = tf.saved_model.load(tmp_path).serve(tokens(3, 4)).numpy()
-    np.testing.assert_allclose(served, numpy(model(tokens(3, 4))), atol=1e-5)
+    loaded = tf.saved_model.load(tmp_path)
+    text = tokens(3, 4)
+    np.testing.assert_allclose(loaded.serve(text).numpy(), numpy(model(text)), atol=1e-5)
 
 
 def test_embedding_under_mixed_precision():

@@ -186,21 +186,29 @@ def test_start_of_the_readout():
     "kind, cell, options",
     [
         ("plain", "LSTM", {"statistics": "per_step", "head": "per_step", "layers": 1}),
-        ("residual", "IndRNN", {"normalization": "before", "statistics": "per_step", "blocks": 1}),
-        ("dense", "IndRNN", {"cell_arguments": {"kernel_regularizer": "l2"}, "blocks": (1,)}),
+        ("residual", "IndRNN", {"normalization": "before", "blocks": 1}),
     ],
 )
-def test_train_compiled_save_and_load(kind, cell, options, tmp_path):
+def test_train_compiled(kind, cell, options):
     model = make(kind, cell=cell, dropout=0.1, **options)
     model.compile(keras.optimizers.Adam(0.02), "mse", jit_compile=True)
     x = inputs(16, T, D)
     y = np.ones((16, *model.output_shape[1:]))
     losses = [float(model.train_on_batch(x, y)) for _ in range(30)]
     assert losses[-1] < losses[0] / 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("normalization", ["before", "after"])
+def test_save_and_load(kind, normalization, tmp_path):
+    options = {"dropout": 0.1, "statistics": "per_step", "max_timesteps": 9}
+    initializer = keras.initializers.RandomNormal(stddev=0.3)
+    options["cell_arguments"] = {"kernel_initializer": initializer, "activation": "tanh"}
+    model = set_weights(make(kind, None, normalization=normalization, **options))
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert names(loaded) == names(model)
-    np.testing.assert_allclose(numpy(loaded(x)), numpy(model(x)), atol=1e-6)
+    np.testing.assert_array_equal(numpy(loaded(inputs())), numpy(model(inputs())))
 
 
 @pytest.mark.skipif(not TF, reason="SavedModels are TensorFlow's")
