@@ -22,6 +22,13 @@ def number(name: str, value: Any, low: float = -math.inf, *, above: bool = False
     return float(value)
 
 
+def fraction(name: str, value: Any) -> float:
+    """`value` as a float, if it is in [0, 1]."""
+    if number(name, value, 0) > 1:
+        raise ValueError(f"`{name}` must be a number in [0, 1]. Received: {name}={value!r}.")
+    return float(value)
+
+
 def memory_bound(max_timesteps: float | None, gamma: float) -> float:
     """Largest magnitude of a self-loop that grows a signal at most `gamma` times in a sequence."""
     gamma = number("gamma", gamma, 1)

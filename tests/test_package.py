@@ -78,7 +78,7 @@ def test_no_private_keras():
 
 
 def test_rooms_know_only_what_lies_below_them():
-    order = ["recurrence", "base", "cells"]
+    order = ["recurrence", "base", "cells", "models"]
     alone = ["initializers", "constraints", "regularizers", "checks"]
     for path in (ROOT / "keras_rnncells").rglob("*.py"):
         room = path.relative_to(ROOT / "keras_rnncells").parts[0].removesuffix(".py")
