@@ -114,7 +114,8 @@ class Batches(Epochs):
 
     Attributes:
         epoch: the number of the current epoch, to read and to set. An epoch of `fit` or
-            `evaluate` that has seen every batch adds 1.
+            `evaluate` that has seen every batch adds 1. (With `steps=1` on JAX, so does the look
+            that Keras takes at the first batch to build a model: use `FollowEpochs` there.)
 
     Raises:
         ValueError: if a number is out of its range.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import importlib
 import json
 import zlib
 from pathlib import Path
@@ -18,7 +19,9 @@ class Damaged(OSError):
     """A file does not hold what it should. The message names it."""
 
 
-def load(name: str, data_dir: str | Path | None, setup: str = "") -> dict[str, dict[str, Any]]:
+def load(
+    name: str, data_dir: str | Path | None, builder: str | None = None
+) -> dict[str, dict[str, Any]]:
     """All splits of a dataset of TFDS, as arrays.
 
     A folder that is named should have it; TFDS' own folder is filled on first use.
@@ -26,7 +29,7 @@ def load(name: str, data_dir: str | Path | None, setup: str = "") -> dict[str, d
     Args:
         name: name of the dataset.
         data_dir: folder of TFDS, or None for its own.
-        setup: Python code that makes the dataset known to TFDS, ending in `; `.
+        builder: module whose import makes the dataset known to TFDS, if it is not one of its own.
     """
     try:
         import tensorflow  # noqa: F401
@@ -35,6 +38,8 @@ def load(name: str, data_dir: str | Path | None, setup: str = "") -> dict[str, d
         raise _without_package(name, error) from error
 
     try:
+        if builder:
+            importlib.import_module(builder)
         splits = tfds.load(name, data_dir=data_dir, batch_size=-1, download=data_dir is None)
         return tfds.as_numpy(splits)
     except ModuleNotFoundError as error:  # TFDS imports some packages late.
@@ -43,8 +48,9 @@ def load(name: str, data_dir: str | Path | None, setup: str = "") -> dict[str, d
         raise
     except Exception as error:
         reason = type(error).__name__
-        folder = f", data_dir={str(data_dir)!r}" if data_dir else ""
-        command = f"import tensorflow_datasets as tfds; {setup}tfds.load({name!r}{folder})"
+        there = f", data_dir={str(data_dir)!r}" if data_dir else ""
+        modules = f"tensorflow_datasets as tfds{f', {builder}' if builder else ''}"
+        command = f"import {modules}; tfds.load({name!r}{there})"
         get = f'with a network, this gets it: python -c "{command}"'
         root = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
         prepared = sorted(path.parent for path in root.glob(f"{name}/*/dataset_info.json"))

@@ -40,7 +40,7 @@ def local_files(folder: Path) -> dict[str, Path]:
     if found and missing:
         raise files.Missing(
             f"{folder} lacks {' and '.join(missing)}, plain or as .gz: this gets the texts: "
-            f"curl --output-dir {folder} -O '{URL.format('{train,valid,test}')}'"
+            f"curl --output-dir '{folder}' -O '{URL.format('{train,valid,test}')}'"
         )
     return found
 
@@ -127,6 +127,6 @@ def penn_treebank(
 
 
 def _from_tfds(data_dir: str | Path | None) -> dict[str, str]:
-    setup = "import keras_rnncells.datasets.penn_treebank_builder; "
-    splits = files.load("penn_treebank_characters", data_dir, setup)
+    builder = "keras_rnncells.datasets.penn_treebank_builder"
+    splits = files.load("penn_treebank_characters", data_dir, builder)
     return {split: splits[split]["text"][0].decode() for split in NAMES}

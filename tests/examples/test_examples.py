@@ -8,6 +8,8 @@ import keras
 import numpy as np
 import pytest
 
+from tests.tools import write_mnist
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 pytest.importorskip("matplotlib")
@@ -23,33 +25,8 @@ def example(monkeypatch):
 @pytest.fixture(scope="module")
 def mnist(tmp_path_factory):
     """A folder of TFDS with a `mnist` of noise, in the real format."""
-    tfds = pytest.importorskip("tensorflow_datasets")
-    tf = pytest.importorskip("tensorflow")
     folder = tmp_path_factory.mktemp("tfds")
-    rng = np.random.default_rng(0)
-
-    def split(n):
-        return tf.data.Dataset.from_tensor_slices(
-            {
-                "image": rng.integers(0, 256, (n, 28, 28, 1), dtype="uint8"),
-                "label": rng.integers(0, 10, n),
-            }
-        )
-
-    features = tfds.features.FeaturesDict(
-        {
-            "image": tfds.features.Image(shape=(28, 28, 1)),
-            "label": tfds.features.ClassLabel(num_classes=10),
-        }
-    )
-    tfds.dataset_builders.store_as_tfds_dataset(
-        name="mnist",
-        version="3.0.1",
-        features=features,
-        split_datasets={"train": split(60), "test": split(30)},
-        data_dir=folder,
-        disable_shuffling=True,
-    )
+    write_mnist(folder)
     return folder
 
 
