@@ -130,7 +130,8 @@ def main(argv: list[str] | None = None) -> None:
     stop = StopAt(args.target)
     curve = run.fit(model, train, validation, "val_loss", [stop], validation_batch_size=100)
 
-    solved = [step for step, mse in zip(curve["steps"], curve["val_loss"]) if mse < SOLVED]
+    points = zip(curve["steps"], curve["val_loss"], strict=True)
+    solved = [step for step, mse in points if mse < SOLVED]
     published = PUBLISHED_STEPS.get(args.cell, {}).get(args.timesteps)
     run.finish(
         model,

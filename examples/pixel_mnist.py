@@ -22,6 +22,7 @@ from experiment import Run, parse, parser, pyplot, save
 
 from keras_rnncells import datasets, models
 
+HELD_OUT = 5_000
 PUBLISHED = {
     ("IndRNN", "pixels"): (99.0, "Li et al. 2018, 6 layers"),
     ("IndRNN", "permuted"): (96.0, "Li et al. 2018, 6 layers"),
@@ -67,7 +68,9 @@ def main(argv: list[str] | None = None) -> None:
     kind = "permuted" if args.permuted else "pixels" if args.timesteps == 784 else "rows"
     run = Run("pixel_mnist", args, kind)
     try:
-        data = datasets.pixel_mnist(args.data_dir, args.permuted, steps=args.timesteps)
+        data = datasets.pixel_mnist(
+            args.data_dir, args.permuted, held_out=HELD_OUT, steps=args.timesteps
+        )
     except OSError as error:  # missing or damaged: one sentence
         sys.exit(str(error))
     x, y = (part[: args.limit] for part in data.train)

@@ -30,7 +30,8 @@ DATA = {
     "Linguistic Data Consortium and is not part of the model.",
 }
 ANSWERS = {
-    "adding_problem": "`[batch, {0}, 2]`: a number and a mark a step. Answer: the sum `[batch, 1]`.",
+    "adding_problem": "`[batch, {0}, 2]`: number and mark of each step. Answer: the sum "
+    "`[batch, 1]`.",
     "pixel_mnist": "`[batch, {0}, {1}]`: pixels in [0, 1]. Answer: logits of the digits "
     "`[batch, 10]`.",
     "ptb_characters": "`[batch, steps]`: numbers of characters. Answer: logits of the next one "
@@ -40,16 +41,17 @@ ANSWERS = {
 
 def card(name: str, result: dict, model: keras.Model) -> str:
     """The model card, in Markdown."""
-    experiment = result["experiment"]
-    published = result["published"]
+    experiment, published = result["experiment"], result["published"]
     beside = f" (published: {number(published)}, {result['source']})" if published else ""
+    network = f"{result['cell']}, {result['layers']} layers of {result['units']} units"
+    took = f"{result['steps']:,} steps, {result['seconds'] / 60:.1f} minutes"
+    on = f"{result['device']}, {result['backend']}, Keras {result['versions']['keras']}"
     return f"""# {name}
 
-{result["cell"]}, {result["layers"]} layers of {result["units"]} units, {result["parameters"]:,} weights.
+{network}, {result["parameters"]:,} weights.
 
 - **Result**: {result["metric"]}: {number(result["value"])}{beside}.
-- **Training**: `{result["command"]}`; {result["steps"]:,} steps, {result["seconds"] / 60:.1f} minutes on
-  {result["device"]}, {result["backend"]}, Keras {result["versions"]["keras"]}, seed {result["seed"]}.
+- **Training**: `{result["command"]}`, seed {result["seed"]}; {took} on {on}.
 - **Data**: {DATA[experiment]}
 - **Input**: {ANSWERS[experiment].format(*model.input_shape[1:])}
 

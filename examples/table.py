@@ -1,6 +1,6 @@
 """Writes the table and the pictures of `examples/README.md` from `examples/results/*.json`.
 
-    python examples/table.py
+python examples/table.py
 """
 
 from __future__ import annotations

@@ -16,7 +16,15 @@ except ModuleNotFoundError as error:
         "`[jax]` (and set KERAS_BACKEND=jax)."
     ) from None
 
-from keras_rnncells import base, cells, constraints, initializers, models, regularizers
+from keras_rnncells import (
+    base,
+    cells,
+    constraints,
+    datasets,
+    initializers,
+    models,
+    regularizers,
+)
 from keras_rnncells.base import RNN
 from keras_rnncells.cells.table import *  # noqa: F403
 from keras_rnncells.version import __version__
@@ -27,6 +35,7 @@ __all__ = [
     "base",
     "cells",
     "constraints",
+    "datasets",
     "initializers",
     "models",
     "regularizers",

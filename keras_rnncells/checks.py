@@ -68,3 +68,10 @@ def choice(name: str, value: Any, allowed: Iterable[Any]) -> Any:
             f"`{name}` must be one of {', '.join(map(repr, allowed))}. Received: {name}={value!r}."
         )
     return value
+
+
+def natural(name: str, value: Any) -> int:
+    """`value` as an int, if it is a whole number of at least 0."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < 0:
+        raise ValueError(f"`{name}` must be an integer of at least 0. Received: {name}={value!r}.")
+    return value.__index__()

@@ -1,11 +1,9 @@
 """The examples are scripts: they are imported as Python finds them, with their own folder."""
 
 import json
-import sys
 from importlib import import_module
 from pathlib import Path
 
-import keras
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

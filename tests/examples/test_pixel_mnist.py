@@ -3,12 +3,23 @@ import numpy as np
 import pytest
 
 from tests.examples.conftest import kinds
+from tests.tools import write_mnist
+
+
+@pytest.fixture(autouse=True)
+def data(example, monkeypatch, tmp_path_factory):
+    """A folder of TFDS with a small `mnist`, of which 20 images are held out."""
+    monkeypatch.setattr(example("pixel_mnist"), "HELD_OUT", 20)
+    folder = tmp_path_factory.mktemp("tfds")
+    write_mnist(folder)
+    return folder
+
 
 SMALL = ["--units", "4", "--layers", "2", "--epochs", "2", "--batch-size", "16"]
 
 
-def test_rows(run, mnist, tmp_path, capsys):
-    result = run("pixel_mnist", *SMALL, "--data-dir", mnist, "--timesteps", "28")
+def test_rows(run, data, tmp_path, capsys):
+    result = run("pixel_mnist", *SMALL, "--data-dir", data, "--timesteps", "28")
     name = "pixel_mnist-IndRNN-rows"
     assert kinds(tmp_path / "output") == [
         f"{name}{rest}" for rest in ("-confusion.png", ".json", ".keras", ".png")
@@ -21,9 +32,9 @@ def test_rows(run, mnist, tmp_path, capsys):
     assert model.input_shape == (None, 28, 28)
 
 
-def test_dropout_goes_on_with_the_same_masks(run, mnist, example, monkeypatch, tmp_path):
+def test_dropout_goes_on_with_the_same_masks(run, data, example, monkeypatch, tmp_path):
     """An epoch draws what its number says, whether or not the epochs before it ran here."""
-    options = [*SMALL, "--data-dir", mnist, "--timesteps", "28", "--dropout", "0.5"]
+    options = [*SMALL, "--data-dir", data, "--timesteps", "28", "--dropout", "0.5"]
     whole = run("pixel_mnist", *options, folder=tmp_path / "whole")
 
     class Killed(Exception):
@@ -43,8 +54,8 @@ def test_dropout_goes_on_with_the_same_masks(run, mnist, example, monkeypatch, t
         assert resumed["curve"][key] == whole["curve"][key]
 
 
-def test_quick_permuted_pixels(run, mnist):
-    result = run("pixel_mnist", *SMALL, "--data-dir", mnist, "--permuted", "--quick")
+def test_quick_permuted_pixels(run, data):
+    result = run("pixel_mnist", *SMALL, "--data-dir", data, "--permuted", "--quick")
     assert result["variant"] == "permuted-quick" and result["published"] == 96.0
 
 
