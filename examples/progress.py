@@ -82,7 +82,7 @@ class Progress(keras.callbacks.Callback):
         for variable in self.model.variables:
             if variable.name == "seed_generator_state":
                 # Its seed, and how many numbers were drawn: a start that no other epoch comes to.
-                seed = np.array(variable)[0]
+                seed = keras.ops.convert_to_numpy(variable)[0]
                 variable.assign(np.array([seed, epoch << 20], "uint32"))
 
     def on_epoch_end(self, epoch: int, logs: dict) -> None:

@@ -17,6 +17,7 @@ import math
 import sys
 
 import keras
+import numpy as np
 from experiment import Run, parameters, parse, parser
 
 from keras_rnncells import datasets, models
@@ -86,12 +87,12 @@ def build_model(vocabulary: int, args: argparse.Namespace, units: int) -> keras.
 
 def units_for(vocabulary: int, args: argparse.Namespace) -> int:
     """The units a layer with which the network has the most weights that are allowed."""
-    low, high = 1, 4096
-    while high - low > 1:
-        middle = (low + high) // 2
-        fits = parameters(build_model(vocabulary, args, middle)) <= args.parameters
-        low, high = (middle, high) if fits else (low, middle)
-    return low
+    # The number of weights is a polynomial of degree 2 in that of units.
+    units = np.array([8, 16, 24])
+    weights = [parameters(build_model(vocabulary, args, n)) for n in units.tolist()]
+    a, b, c = np.polyfit(units, weights, 2)
+    most = (-b + math.sqrt(b * b - 4 * a * (c - args.parameters))) / (2 * a)
+    return max(1, math.floor(most + 1e-6))
 
 
 def main(argv: list[str] | None = None) -> None:

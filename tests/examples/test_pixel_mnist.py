@@ -6,13 +6,17 @@ from tests.examples.conftest import kinds
 from tests.tools import write_mnist
 
 
-@pytest.fixture(autouse=True)
-def data(example, monkeypatch, tmp_path_factory):
-    """A folder of TFDS with a small `mnist`, of which 20 images are held out."""
-    monkeypatch.setattr(example("pixel_mnist"), "HELD_OUT", 20)
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A folder of TFDS with a small `mnist`."""
     folder = tmp_path_factory.mktemp("tfds")
     write_mnist(folder)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def few_held_out(example, monkeypatch):
+    monkeypatch.setattr(example("pixel_mnist"), "HELD_OUT", 20)
 
 
 SMALL = ["--units", "4", "--layers", "2", "--epochs", "2", "--batch-size", "16"]
