@@ -122,8 +122,9 @@ class StepBatchNormalization(keras.layers.Layer):
         within = ops.minimum(step, steps - 1)
         value = ops.cast(ops.take(value, within, axis=0), moving.dtype)
         seen = ops.logical_and(ops.expand_dims(step < steps, -1), ops.take(seen, within, axis=0))
-        moved = self.momentum * moving + (1 - self.momentum) * value
-        moving.assign(ops.where(seen, moved, moving))
+        before = ops.convert_to_tensor(moving)
+        moved = self.momentum * before + (1 - self.momentum) * value
+        moving.assign(ops.where(seen, moved, before))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape

@@ -162,7 +162,11 @@ class Stack:
     def kernel(self, x: Any, units: int) -> Any:
         """A dense layer in front of the next recurrent layer; for an IndRNN, its kernel."""
         taken = (*OF_KERNELS, *OF_BIASES, "use_bias") if self.is_indrnn else OF_KERNELS[1:2]
-        given = {k: self._resolved(k, v) for k, v in self._of_cell().items() if k in taken}
+        given = {
+            k: self._resolved(k, v)
+            for k, v in self._of_cell().items()
+            if k in taken and v is not None
+        }
         start = keras.initializers.VarianceScaling(2 / 65, "fan_in", "uniform")
         given = {"kernel_initializer": start, **given}
         return keras.layers.Dense(units, name=f"kernel_{self.count + 1}", **given)(x)

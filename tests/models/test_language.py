@@ -8,6 +8,7 @@ from keras_rnncells import models
 from tests.models.reference import Network, set_weights
 from tests.tools import numpy
 
+TF = keras.backend.backend() == "tensorflow"
 V, E, B, T = 11, 4, 2, 6
 SIZES = {
     "plain": {"units": 5, "layers": 2},
@@ -20,6 +21,10 @@ def make(kind="plain", **options):
     return models.language_model(V, E, kind=kind, **{"batch_size": B, **SIZES[kind], **options})
 
 
+def outputs(model, x):
+    return numpy(model(x)) if TF else model.predict_on_batch(x)
+
+
 def tokens(batch=B, steps=T, seed=0):
     return np.random.default_rng(seed).integers(V, size=(batch, steps)).astype("int32")
 
@@ -28,6 +33,7 @@ def trainable(model):
     return sum(int(np.prod(w.shape)) for w in model.trainable_weights)
 
 
+@pytest.mark.skipif(not TF, reason="the same numbers on each backend, and long to trace")
 @pytest.mark.parametrize(
     "kind, units, total", [("residual", 2000, 48_501_600), ("dense", 256, 51_655_712)]
 )
@@ -52,9 +58,16 @@ def test_tied_weights():
     )
 
 
-@pytest.mark.parametrize("kind", SIZES)
-@pytest.mark.parametrize("cell", ["IndRNN", "LSTM", "MinimalRNN"])
-@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize(
+    "kind, cell, tied",
+    [
+        ("plain", "IndRNN", True),
+        ("plain", "MinimalRNN", False),
+        ("residual", "IndRNN", False),
+        ("residual", "LSTM", True),
+        ("dense", "IndRNN", True),
+    ],
+)
 def test_numbers(kind, cell, tied):
     model = set_weights(make(kind, cell=cell, tied=tied, dropout=0.3))
     network = Network(model, cell, "before" if cell == "IndRNN" else None)
@@ -73,12 +86,13 @@ def test_numbers(kind, cell, tied):
         expected = x @ embeddings.T + bias
     else:
         expected = network.dense("logits", x)
-    assert model.output_names == ["logits"] if hasattr(model, "output_names") else True
-    np.testing.assert_allclose(numpy(model(tokens())), expected, rtol=2e-5, atol=2e-5)
+    assert model.output_names == ["logits"]
+    np.testing.assert_allclose(outputs(model, tokens()), expected, rtol=2e-5, atol=2e-5)
 
 
-@pytest.mark.parametrize("cell", ["IndRNN", "LSTM", "CFN"])
-@pytest.mark.parametrize("kind", SIZES)
+@pytest.mark.parametrize(
+    "kind, cell", [("plain", "LSTM"), ("residual", "IndRNN"), ("dense", "IndRNN")]
+)
 def test_two_windows_are_one_text(kind, cell):
     model = set_weights(make(kind, cell=cell))
     text = tokens()
@@ -122,11 +136,11 @@ def test_learns_saves_and_loads(tied, tmp_path):
     assert len(loaded.get_layer("embedding").weights) == (2 if tied else 1)
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="SavedModels")
+@pytest.mark.skipif(not TF, reason="SavedModels")
 def test_export(tmp_path):
     import tensorflow as tf
 
-    model = set_weights(make(stateful=False, batch_size=None))
+    model = set_weights(make(stateful=False, batch_size=None, layers=1, units=E))
     model.export(tmp_path, verbose=False)
     loaded = tf.saved_model.load(tmp_path)
     text = tokens(3, 4)
