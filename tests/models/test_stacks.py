@@ -20,6 +20,9 @@ KINDS = {
 TF = keras.backend.backend() == "tensorflow"
 
 
+on_one_backend = pytest.mark.skipif(not TF, reason="the same on each, and long to trace on JAX")
+
+
 def make(kind, steps=T, **options):
     function, sizes, _ = KINDS[kind]
     return function((steps, D), OUTPUTS, **{**sizes, **options})
@@ -29,7 +32,7 @@ def trainable(model):
     return sum(int(np.prod(w.shape)) for w in model.trainable_weights)
 
 
-@pytest.mark.skipif(not TF, reason="the same numbers on each backend, and long to trace")
+@on_one_backend
 @pytest.mark.parametrize(
     "function, shape, outputs, sizes, total",
     [
@@ -46,6 +49,7 @@ def test_parameters_are_those_of_the_authors(function, shape, outputs, sizes, to
     assert trainable(function(shape, outputs, **sizes)) == total
 
 
+@on_one_backend
 @pytest.mark.parametrize("kind", KINDS)
 def test_both_orders_have_the_same_parameters(kind):
     assert trainable(make(kind)) == trainable(make(kind, normalization="before"))
@@ -99,10 +103,10 @@ def test_order_of_layers():
         ("plain", "MinimalRNN", "after", "pooled", "per_step"),
         ("residual", "IndRNN", "after", "per_step", "per_step"),
         ("residual", "IndRNN", "before", "pooled", "classification"),
-        ("residual", "LSTM", "after", "per_step", "classification"),
+        ("plain", "LSTM", "after", "per_step", "classification"),
         ("dense", "IndRNN", "after", "pooled", "per_step"),
         ("dense", "IndRNN", "before", "per_step", "classification"),
-        ("dense", "LSTM", None, "pooled", "regression"),
+        ("residual", "LSTM", None, "pooled", "regression"),
     ],
 )
 def test_numbers(kind, cell, normalization, statistics, head):
@@ -210,8 +214,9 @@ def test_train_compiled(kind, cell, options):
     assert losses[-1] < losses[0] / 2
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("normalization", ["before", "after"])
+@pytest.mark.parametrize(
+    "kind, normalization", [("plain", "before"), ("residual", "after"), ("dense", None)]
+)
 def test_save_and_load(kind, normalization, tmp_path):
     options = {"dropout": 0.1, "statistics": "per_step", "max_timesteps": 9}
     initializer = keras.initializers.RandomNormal(stddev=0.3)
