@@ -20,7 +20,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from experiment import Run, parse, parser
+from experiment import Run, parse, parser, plot_curve
 
 from keras_rnncells import datasets
 from keras_rnncells.cells import CELLS
@@ -142,10 +142,15 @@ def main(argv: list[str] | None = None) -> None:
         mse=min(curve["val_loss"]),
         chance=datasets.ADDING_CHANCE,
     )
-    lines = {"always answering 1": datasets.ADDING_CHANCE, "solved": SOLVED}
-    labels = {"val_loss": f"{args.cell}, {args.layers} x {args.units}"}
-    title = f"Adding problem, {args.timesteps:,} time steps"
-    run.plot(title, labels, "mean squared error, new sequences", **lines)
+    plot_curve(
+        run.path(".png"),
+        curve,
+        f"Adding problem, {args.timesteps:,} time steps",
+        {"val_loss": f"{args.cell}, {args.layers} x {args.units}"},
+        "mean squared error, new sequences",
+        {"always answering 1": datasets.ADDING_CHANCE, "solved": SOLVED},
+        published and (f"the paper: {published:,} steps", published, SOLVED),
+    )
 
     # A fresh process: nothing but the file can be what answers.
     command = [sys.executable, __file__, "--reload", run.path(".keras"), "--seed", str(args.seed)]

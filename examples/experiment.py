@@ -18,6 +18,7 @@ import keras
 from files import whole
 from progress import Progress
 
+import keras_rnncells
 from keras_rnncells.cells import CELLS
 
 HERE = Path(__file__).parent
@@ -182,29 +183,43 @@ class Run:
         )
         return result
 
-    def plot(self, title: str, series: dict[str, str], ylabel: str, **lines: float) -> None:
-        """Writes the learning curve, on a logarithmic scale where it spans much.
 
-        Args:
-            title: the title.
-            series: the logs to draw, with their labels.
-            ylabel: what they are.
-            **lines: values to compare them with, by their labels.
-        """
-        plt = pyplot()
-        curve = self.progress.curve
-        figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-        for key, label in series.items():
-            axes.plot(curve["steps"], curve[key], label=label)
-        for (label, value), style in zip(lines.items(), ("--", ":", "-."), strict=False):
-            axes.axhline(value, color="gray", linestyle=style, label=label)
-        values = [value for key in series for value in curve[key]]
-        if max(values) > 20 * min(values) > 0:
-            axes.set_yscale("log")
-        axes.set(title=title, xlabel="training steps", ylabel=ylabel)
-        axes.grid(alpha=0.3)
-        axes.legend()
-        save(figure, self.path(".png"))
+def plot_curve(
+    path: Path,
+    curve: dict[str, list[float]],
+    title: str,
+    series: dict[str, str],
+    ylabel: str,
+    lines: dict[str, float],
+    point: tuple[str, float, float] | None = None,
+) -> None:
+    """Writes the picture of a learning curve, on a logarithmic scale where it spans much.
+
+    Args:
+        path: of the picture.
+        curve: what `Run.fit` returned.
+        title: the title.
+        series: the logs to draw, with their labels.
+        ylabel: what they are.
+        lines: values to compare them with, by their labels.
+        point: what others reached: label, steps and value.
+    """
+    plt = pyplot()
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    for key, label in series.items():
+        axes.plot(curve["steps"], curve[key], label=label)
+    for (label, value), style in zip(lines.items(), ("--", ":", "-."), strict=False):
+        axes.axhline(value, color="gray", linestyle=style, label=label)
+    if point:
+        label, *where = point
+        axes.plot(*where, "k*", markersize=12, label=label)
+    values = [value for key in series for value in curve[key]]
+    if max(values) > 20 * min(values) > 0:
+        axes.set_yscale("log")
+    axes.set(title=title, xlabel="training steps", ylabel=ylabel)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    save(figure, path)
 
 
 def pyplot() -> Any:
@@ -246,8 +261,8 @@ def cpu() -> str:
 
 
 def versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in ("keras_rnncells", "keras", "tensorflow", "tensorflow-cpu", "jax"):
+    found = {"python": platform.python_version(), "keras_rnncells": keras_rnncells.__version__}
+    for name in ("keras", "tensorflow", "tensorflow-cpu", "jax"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -18,7 +18,7 @@ import sys
 
 import keras
 import numpy as np
-from experiment import Run, parse, parser, pyplot, save
+from experiment import Run, parse, parser, plot_curve, pyplot, save
 
 from keras_rnncells import datasets, models
 
@@ -94,7 +94,7 @@ def main(argv: list[str] | None = None) -> None:
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    run.fit(model, train, data.validation, "val_accuracy", validation_batch_size=500)
+    curve = run.fit(model, train, data.validation, "val_accuracy", validation_batch_size=500)
 
     test_x, test_y = data.test
     read = model.predict(test_x, batch_size=500, verbose=0).argmax(-1)
@@ -113,7 +113,7 @@ def main(argv: list[str] | None = None) -> None:
     labels = {"accuracy": "training", "val_accuracy": "held-out images"}
     lines = {f"published, test: {published} %": published / 100} if published else {}
     title = f"{args.cell}, {args.layers} x {args.units}, MNIST by {kind}: {accuracy:.2f} % (test)"
-    run.plot(title, labels, "accuracy", **lines)
+    plot_curve(run.path(".png"), curve, title, labels, "accuracy", lines)
     plot_confusion(run, confusion, title)
 
 

@@ -18,7 +18,7 @@ import sys
 
 import keras
 import numpy as np
-from experiment import Run, parameters, parse, parser
+from experiment import Run, parameters, parse, parser, plot_curve
 
 from keras_rnncells import datasets, models
 
@@ -118,7 +118,7 @@ def main(argv: list[str] | None = None) -> None:
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         weighted_metrics=[BitsPerCharacter()],
     )
-    run.fit(model, train, streams(text.validation), "val_bpc", [FromTheStart()])
+    curve = run.fit(model, train, streams(text.validation), "val_bpc", [FromTheStart()])
 
     test = model.evaluate(
         streams(text.test), callbacks=[FromTheStart()], return_dict=True, verbose=0
@@ -129,7 +129,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     title = f"Penn Treebank by character: {args.cell}, {args.layers} x {args.units}, {args.kind}"
     lines = {f"published, test: {published}": published} if published else {}
-    run.plot(title, {"bpc": "training", "val_bpc": "validation"}, "bits per character", **lines)
+    labels = {"bpc": "training", "val_bpc": "validation"}
+    plot_curve(run.path(".png"), curve, title, labels, "bits per character", lines)
 
 
 if __name__ == "__main__":
