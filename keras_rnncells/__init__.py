@@ -16,7 +16,7 @@ except ModuleNotFoundError as error:
         "`[jax]` (and set KERAS_BACKEND=jax)."
     ) from None
 
-from keras_rnncells import base, cells, constraints, initializers, regularizers
+from keras_rnncells import base, cells, constraints, initializers, regularizers, serving
 from keras_rnncells.base import RNN
 from keras_rnncells.cells.table import *  # noqa: F403
 from keras_rnncells.version import __version__
@@ -29,5 +29,6 @@ __all__ = [
     "constraints",
     "initializers",
     "regularizers",
+    "serving",
     *(cls.__name__ for row in cells.CELLS.values() for cls in (row.layer, row.cell)),
 ]

@@ -110,11 +110,14 @@ def export(
 
 def write_saved_model(served: Served, folder: Path) -> None:
     """Writes the SavedModel itself, and looks through it for what TensorFlow Serving refuses."""
-    archive = keras.export.ExportArchive()
-    archive.track(served.model)
-    for name, signature in served.signatures.items():
-        archive.add_endpoint(name, signature.traced())
-    archive.write_out(str(folder), verbose=False)
+    import tensorflow as tf
+
+    # Not `keras.export.ExportArchive`, which traces every function twice, and their gradients too.
+    root = tf.Module()
+    root.weights = [v.value for v in served.model.variables]
+    functions = {name: signature.traced() for name, signature in served.signatures.items()}
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    tf.saved_model.save(root, str(folder), functions, options)
     _refuse_compiled(folder)
 
 
@@ -144,7 +147,7 @@ def describe(
     return {
         "model": model.name,
         "identity": served.identity,
-        "causal": {True: True, False: None}["step" in served.signatures],
+        "causal": served.causal,
         "signatures": {
             name: {"inputs": _described(s.inputs), "outputs": _described(s.outputs)}
             for name, s in served.signatures.items()

@@ -39,12 +39,12 @@ class Signature(NamedTuple):
     outputs: dict[str, Spec]
 
     def traced(self) -> Any:
-        """As a `tf.function`."""
+        """As a concrete function of TensorFlow."""
         import tensorflow as tf
 
-        # Without a name of its own, TensorFlow would call every function alike.
         specs = [tf.TensorSpec(*spec, name=name) for name, spec in self.inputs.items()]
-        return tf.function(self.function, input_signature=specs, autograph=False)
+        function = tf.function(self.function, input_signature=specs, autograph=False)
+        return function.get_concrete_function()
 
 
 class Served(NamedTuple):
@@ -55,7 +55,8 @@ class Served(NamedTuple):
         signatures: by name.
         states: what `step` and `chunk` carry.
         over_time: for each output, whether it has a time axis.
-        left_out: the signatures that the model cannot have, each with the reason.
+        left_out: the signatures that the model does not have, each with the reason.
+        causal: whether the model could run step by step.
     """
 
     model: keras.Model
@@ -63,6 +64,7 @@ class Served(NamedTuple):
     states: list[State]
     over_time: dict[str, bool]
     left_out: dict[str, str]
+    causal: bool
 
     @property
     def identity(self) -> str:
@@ -103,26 +105,27 @@ def serve(model: keras.Model, streaming: bool | str = True) -> Served:
     else:
         over_time = dict(zip(outputs, found.over_time, strict=True))
         signatures["padded"] = _whole(found.model, [*inputs, "lengths"], outputs)
-    if streaming:
-        try:
-            found = stream(graph, tuple(reserved))
-            _check_open(graph)
-        except NotStreamable as error:
-            if streaming is True:
-                raise ValueError(
-                    f"The model {model.name!r} cannot run step by step: {error}. Pass "
-                    'streaming=False, or "auto" for whatever it can, to serve it on whole '
-                    "sequences only."
-                ) from error
-            left_out["step"] = left_out["chunk"] = str(error)
-        else:
-            states = found.states
-            over_time = dict(zip(outputs, found.over_time, strict=True))
-            signatures["step"] = _chunk(found, inputs, outputs, one_step=True)
-            signatures["chunk"] = _chunk(found, inputs, outputs, one_step=False)
+    try:
+        found = stream(graph, tuple(reserved))
+        _check_open(graph)
+    except NotStreamable as error:
+        if streaming is True:
+            raise ValueError(
+                f"The model {model.name!r} cannot run step by step: {error}. Pass "
+                'streaming="auto" (steps where a model can) or False to serve it on whole '
+                "sequences only."
+            ) from error
+        causal, reason = False, str(error)
     else:
-        left_out["step"] = left_out["chunk"] = "not asked for"
-    return Served(graph, signatures, states, over_time, left_out)
+        causal, reason = True, "not asked for"
+        over_time = dict(zip(outputs, found.over_time, strict=True))
+    if causal and streaming:
+        states = found.states
+        signatures["step"] = _chunk(found, inputs, outputs, one_step=True)
+        signatures["chunk"] = _chunk(found, inputs, outputs, one_step=False)
+    else:
+        left_out["step"] = left_out["chunk"] = reason
+    return Served(graph, signatures, states, over_time, left_out, causal)
 
 
 def _check_backend() -> None:

@@ -280,7 +280,8 @@ class _ConvolutionChunk(_Part):
             output = output + ops.cast(layer.bias, layer.compute_dtype)
         if layer.activation is not None:
             output = layer.activation(output)
-        return [output, joined[:, -history.shape[1] :]]
+        last = joined[:, -history.shape[1] :]
+        return [output, ops.reshape(last, (-1, *history.shape[1:]))]  # the shape, known again
 
 
 # Padded sequences.
