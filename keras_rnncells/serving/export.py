@@ -115,9 +115,8 @@ def write_saved_model(served: Served, folder: Path) -> None:
     # Not `keras.export.ExportArchive`, which traces every function twice, and their gradients too.
     root = tf.Module()
     root.weights = [v.value for v in served.model.variables]
-    functions = {name: signature.traced() for name, signature in served.signatures.items()}
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-    tf.saved_model.save(root, str(folder), functions, options)
+    tf.saved_model.save(root, str(folder), served.functions(), options)
     _refuse_compiled(folder)
 
 

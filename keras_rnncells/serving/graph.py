@@ -145,6 +145,9 @@ def _rebuild(graph: keras.Model, shapes: list[tuple]) -> keras.Model:
                 f"The layer {operation.name!r} ({type(operation).__name__}) cannot be made anew "
                 f"from its config: {error}"
             ) from error
+        for part in (new, *(getattr(new, f"{way}_layer", new) for way in ("forward", "backward"))):
+            if hasattr(part, "use_cudnn"):
+                part.use_cudnn = False  # kernels that a server without a GPU does not have
         copies[new] = operation
         return new
 

@@ -93,14 +93,15 @@ _PER_STEP: dict[type, Callable[[Any, Any], str | None]] = {
     keras.layers.PReLU: _shared_over_time,
 }
 
-# Operations of keras.ops, which have no public classes: `x + y` in a functional model is an "Add".
-_ELEMENTWISE = frozenset(
+# Operations of keras.ops, by name, since their classes are not public: `x + y` is an "Add".
+_ELEMENTWISE = (
     "Abs Absolute Add Cast Ceil Clip Cos Divide Elu Equal Exp Expm1 Floor Gelu Greater GreaterEqual "
     "HardSigmoid HardSilu HardTanh Identity LeakyRelu Less LessEqual Log Log1p LogSigmoid "
     "LogicalAnd LogicalNot LogicalOr Maximum Minimum Multiply Negative NotEqual Power Reciprocal "
     "Relu Relu6 Round Rsqrt Selu Sigmoid Sign Silu Sin Softplus Softsign Sqrt Square StopGradient "
-    "Subtract Tanh TrueDivide Where".split()
+    "Subtract Tanh TrueDivide Where"
 )
+_ALONG_AXIS = "All Any Concatenate LogSoftmax Max Mean Min OneHot Softmax Sum"
 
 _ENDS = "needs the end of the sequence"
 _REASONS = {
@@ -173,8 +174,6 @@ def check_per_step(layer: Any, tensors: list[Any]) -> None:
         layer: a layer, or an operation of `keras.ops`.
         tensors: its symbolic inputs, all with time at axis 1.
     """
-    if any(len(x.shape) < 2 for x in tensors):
-        raise NotStreamable(layer, "gets an input without a time axis")
     if type(layer) in _PER_STEP:
         reason = _PER_STEP[type(layer)](layer, tensors[0])
     elif isinstance(layer, keras.layers.Layer):
@@ -184,26 +183,27 @@ def check_per_step(layer: Any, tensors: list[Any]) -> None:
             f"{type(layer).__name__}). A recurrence of your own runs as keras_rnncells.RNN(cell)"
         )
     else:
-        reason = None if _known_operation(layer) else "is not known to work step by step"
-    # Axes are counted from the right where shapes are broadcast.
-    ranks = {len(x.shape) for x in tensors}
-    if reason is None and len(ranks) > 1 and not _is_mask_of(tensors):
+        reason = (
+            None if _known_operation(layer, tensors[0]) else "is not known to work step by step"
+        )
+    ranks = {len(x.shape) for x in tensors if x.dtype != "bool"}
+    if reason is None and len(ranks) > 1:  # shapes are broadcast from the right, time is left
         reason = f"joins inputs of different ranks, {[x.shape for x in tensors]}"
     if reason:
         raise NotStreamable(layer, reason)
 
 
-def _is_mask_of(tensors: list[Any]) -> bool:
-    """Whether all beside the first input are masks, `[B, T]`."""
-    return all(x.dtype == "bool" and len(x.shape) == 2 for x in tensors[1:])
-
-
-def _known_operation(operation: Any) -> bool:
+def _known_operation(operation: Any, x: Any) -> bool:
     name, module = type(operation).__name__, type(operation).__module__
     if not module.startswith("keras.") or ".ops." not in module:
         return False
-    # `Any` over the features is how `Masking` finds its mask.
-    return name in _ELEMENTWISE or (name == "Any" and operation.axis in (-1, [-1], (-1,)))
+    if name in _ALONG_AXIS.split():
+        rank = len(x.shape) + (name == "OneHot")
+        axes = operation.axis if isinstance(operation.axis, (list, tuple)) else [operation.axis]
+        return all(axis is not None and axis % rank > 1 for axis in axes)
+    if name == "ExpandDims":
+        return operation.axis == -1 or (isinstance(operation.axis, int) and operation.axis > 1)
+    return name in _ELEMENTWISE.split()
 
 
 def is_recurrent(layer: Any) -> bool:
@@ -215,19 +215,20 @@ def is_recurrent(layer: Any) -> bool:
     return type(layer) in kinds
 
 
-def check_recurrent(layer: Any, kwargs: dict[str, Any]) -> None:
+def check_recurrent(layer: Any, tensors: list[Any], mask: Any) -> None:
     """Raises `NotStreamable` unless a recurrent layer runs forward from zero states."""
     if layer.go_backwards:
         raise NotStreamable(layer, f"goes backwards: it {_ENDS}")
-    _check_start(layer, kwargs)
+    _check_start(layer, tensors, mask)
 
 
-def _check_start(layer: Any, kwargs: dict[str, Any]) -> None:
-    for name in ("initial_state", "teacher"):
-        if kwargs.get(name) is not None:
-            raise NotStreamable(
-                layer, f"is called with {name}=..., and a served model starts from zeros"
-            )
+def _check_start(layer: Any, tensors: list[Any], mask: Any) -> None:
+    if any(x is not mask for x in tensors[1:]):
+        raise NotStreamable(
+            layer,
+            "is called with more than a sequence and its mask (initial_state, teacher), and a "
+            "served model starts from zeros",
+        )
 
 
 def causal_history(layer: Any) -> int | None:
@@ -246,7 +247,7 @@ def causal_history(layer: Any) -> int | None:
     return (size - 1) * dilation
 
 
-def check_masked(layer: Any, kwargs: dict[str, Any]) -> bool:
+def check_masked(layer: Any, tensors: list[Any], mask: Any) -> bool:
     """Whether `layer` skips masked steps wherever they stand, so that padding does not count.
 
     Raises `NotStreamable` for a recurrent layer whose answer moves with the padding.
@@ -259,7 +260,7 @@ def check_masked(layer: Any, kwargs: dict[str, Any]) -> bool:
         inner = [layer]
     if not all(is_recurrent(one) for one in inner):
         return False
-    _check_start(layer, kwargs)
+    _check_start(layer, tensors, mask)
     for one in inner:
         if one.zero_output_for_mask and not one.return_sequences:
             raise NotStreamable(layer, "outputs zeros where the last step is padding")

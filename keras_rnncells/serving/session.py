@@ -51,7 +51,7 @@ class StreamingModel:
         if isinstance(model, (str, os.PathLike)):
             self._functions, self.card = _load(Path(model))
         else:
-            served = serve(model)
+            self._served = served = serve(model)  # functions do not hold their variables
             self.card = json.loads(json.dumps(describe(model, served)))
             self._functions = _functions(served)
         signature = self.card["signatures"]["step"]
@@ -249,10 +249,11 @@ def _rows(model: StreamingModel, sessions: list[Session], batch: int) -> np.ndar
 
 
 def _functions(served: Served) -> dict[str, Callable]:
+    traced = served.functions()
+
     def function(name: str) -> Callable:
-        signature = served.signatures[name]
-        traced = signature.traced()
-        return lambda tensors: traced(*(tensors[key] for key in signature.inputs))
+        order = list(served.signatures[name].inputs)
+        return lambda tensors: traced[name](*(tensors[key] for key in order))
 
     return {name: function(name) for name in ("step", "chunk")}
 

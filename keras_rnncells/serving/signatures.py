@@ -66,6 +66,42 @@ class Served(NamedTuple):
     left_out: dict[str, str]
     causal: bool
 
+    def functions(self) -> dict[str, Any]:
+        """The signatures as concrete functions of TensorFlow, by name.
+
+        Raises:
+            ValueError: If chunks do not answer as the whole does: where the model holds what was
+                wrongly declared to work step by step.
+        """
+        functions = {name: signature.traced() for name, signature in self.signatures.items()}
+        if "chunk" in functions:
+            self._compare(functions[SERVING_DEFAULT], functions["chunk"])
+        return functions
+
+    def _compare(self, whole: Any, chunk: Any, batch: int = 2, steps: int = 5) -> None:
+        rng, first = np.random.default_rng(0), self.signatures[SERVING_DEFAULT].inputs
+        x = {
+            name: _random(rng, (batch, steps, *spec.shape[2:]), spec.dtype)
+            for name, spec in first.items()
+        }
+        state = {s.name: np.zeros((batch, *s.shape), s.dtype) for s in self.states}
+        parts = []
+        for part in (slice(0, 1), slice(1, 3), slice(3, steps)):
+            values = {name: value[:, part] for name, value in x.items()} | state
+            parts.append(chunk(*(values[name] for name in self.signatures["chunk"].inputs)))
+            state = {name: parts[-1][name] for name in state}
+        for name, expected in whole(*x.values()).items():
+            found = [np.asarray(part[name]) for part in parts]
+            found = np.concatenate(found, axis=1) if self.over_time[name] else found[-1]
+            expected = np.asarray(expected)
+            if not np.allclose(found, expected, rtol=1e-2, atol=1e-3, equal_nan=True):
+                raise ValueError(
+                    f"Step by step, {name!r} differs from what whole sequences give, by up to "
+                    f"{np.abs(found - expected).max():.2g} on random inputs. A layer that was "
+                    "given to register_per_step, or an activation or cell of your own, looks at "
+                    "more than its own step. Correct it, or export with streaming=False."
+                )
+
     @property
     def identity(self) -> str:
         """What a state must come from to mean anything here: the same states and weights."""
@@ -136,6 +172,12 @@ def _check_backend() -> None:
             f"{backend}. Save the model with model.save('model.keras'), and load and export it in "
             "a process with KERAS_BACKEND=tensorflow."
         )
+
+
+def _random(rng: Any, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    if np.dtype(dtype).kind == "f":
+        return rng.normal(size=shape).astype(dtype)
+    return rng.integers(0, 2, shape).astype(dtype)  # tokens of any vocabulary
 
 
 def _check_open(graph: keras.Model) -> None:

@@ -67,7 +67,7 @@ class _Steps:
         timed = [x for x in tensors if self.over_time(x)]
         if not timed:  # behind the last step: a function of what is known by now
             return operation(*args, **kwargs)
-        special = self.special(operation, args, kwargs)
+        special = self.special(operation, tensors, kwargs.get("mask"))
         if special is not None:
             return special
         if len(timed) < len(tensors):
@@ -75,13 +75,25 @@ class _Steps:
         rules.check_per_step(operation, tensors)
         return self.mark(operation(*args, **kwargs))
 
-    def special(self, operation: Any, args: tuple, kwargs: dict) -> Any:
-        """The outputs of an operation that is more than step by step; `None` for any other."""
+    def special(self, operation: Any, tensors: list[Any], mask: Any) -> Any:
+        """The outputs of an operation that is more than step by step; `None` for any other.
+
+        Args:
+            operation: the operation.
+            tensors: all its symbolic arguments, the inputs first.
+            mask: its mask, if it has one.
+        """
         raise NotImplementedError
 
 
-def _without_mask(model: Any, kwargs: dict) -> Any:
-    if any(mask is not None for mask in keras.tree.flatten(kwargs.get("mask"))):
+def _inputs(graph: Any) -> list[Any]:
+    if any(len(x.shape) < 2 for x in graph.inputs):
+        raise NotStreamable(graph, "has an input without a time axis")
+    return [keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in graph.inputs]
+
+
+def _without_mask(model: Any, mask: Any) -> Any:
+    if any(m is not None for m in keras.tree.flatten(mask)):
         raise NotStreamable(
             model, "is a model within the model and gets a mask: put their layers in one"
         )
@@ -105,7 +117,7 @@ def stream(graph: keras.Model, taken: tuple[str, ...] = ()) -> Stream:
     Raises:
         NotStreamable: If a layer looks ahead, or is not known.
     """
-    inputs = [keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in graph.inputs]
+    inputs = _inputs(graph)
     steps = _Chunk(inputs, taken)
     outputs = graphs.walk(graph, inputs, steps.call)
     model = keras.Model([*inputs, *steps.before], [*outputs, *steps.after])
@@ -134,17 +146,15 @@ class _Chunk(_Steps):
         self.before.append(keras.Input(batch_shape=(None, *shape), dtype=dtype))
         return self.before[-1]
 
-    def special(self, operation: Any, args: tuple, kwargs: dict) -> Any:
+    def special(self, operation: Any, tensors: list[Any], mask: Any) -> Any:
         if rules.is_recurrent(operation):
-            rules.check_recurrent(operation, kwargs)
-            return self.recurrent(operation, args[0], kwargs.get("mask"))
+            rules.check_recurrent(operation, tensors, mask)
+            return self.recurrent(operation, tensors[0], mask)
         history = rules.causal_history(operation)
-        if history:
-            return self.mark(self.convolution(operation, args[0], history))
-        if history == 0:
-            return self.mark(operation(*args, **kwargs))
+        if history is not None:
+            return self.mark(self.convolution(operation, tensors[0], history))
         if isinstance(operation, keras.Model):
-            return self.nested(operation, args, kwargs)
+            return self.nested(operation, tensors, mask)
         return None
 
     def recurrent(self, layer: Any, x: Any, mask: Any) -> Any:
@@ -158,16 +168,18 @@ class _Chunk(_Steps):
         return [output, *chunk.of_cell(after)] if layer.return_state else output
 
     def convolution(self, layer: Any, x: Any, history: int) -> Any:
+        if not history:
+            return layer(x)
         name = f"{layer.name}_chunk_{len(self.states)}"
         before = self.add(layer, "inputs", (history, x.shape[-1]), wide(x.dtype))
         output, after = _ConvolutionChunk(layer, name=name)(x, before)
         self.after.append(after)
         return output
 
-    def nested(self, model: Any, args: tuple, kwargs: dict) -> Any:
-        inner = stream(_without_mask(model, kwargs))
+    def nested(self, model: Any, tensors: list[Any], mask: Any) -> Any:
+        inner = stream(_without_mask(model, mask))
         before = [self.add(model, *state[:3]) for state in inner.states]
-        outputs = keras.tree.flatten(inner.model([*keras.tree.flatten(args[0]), *before]))
+        outputs = keras.tree.flatten(inner.model([*tensors, *before]))
         count = len(inner.over_time)
         self.after += outputs[count:]
         return self.mark_those(outputs[:count], inner.over_time)
@@ -228,6 +240,8 @@ class _RecurrentChunk(_Part):
         return [output, *(keras.KerasTensor(s.shape, dtype=s.dtype) for s in states)]
 
     def call(self, sequences: Any, states: list[Any], steps: Any = None) -> list[Any]:
+        if sequences.shape[1] == 1 and steps is None:
+            return self.one_step(sequences, states)
         output, *after = self.rnn(
             sequences, initial_state=self.of_cell(states), mask=steps, training=False
         )
@@ -241,6 +255,18 @@ class _RecurrentChunk(_Part):
             else:
                 output = ops.where(ops.any(steps, axis=1, keepdims=True), output, last)
                 after.append(output)
+        return [output, *(ops.cast(s, b.dtype) for s, b in zip(after, states, strict=True))]
+
+    def one_step(self, sequences: Any, states: list[Any]) -> list[Any]:
+        """The same without a loop."""
+        cell, dtype = self.rnn.cell, self.rnn.compute_dtype
+        before = keras.tree.pack_sequence_as(self.rnn.get_initial_state(1), states)
+        inputs = sequences[:, 0]
+        if keras.backend.is_float_dtype(inputs.dtype):
+            inputs = ops.cast(inputs, dtype)
+        output, after = cell(inputs, before)
+        output, after = ops.cast(output, dtype), keras.tree.flatten(after)
+        output = output[:, None] if self.rnn.return_sequences else output
         return [output, *(ops.cast(s, b.dtype) for s, b in zip(after, states, strict=True))]
 
 
@@ -308,7 +334,7 @@ def padded(graph: keras.Model) -> Padded:
     Raises:
         NotStreamable: If a layer would see the padding.
     """
-    inputs = [keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in graph.inputs]
+    inputs = _inputs(graph)
     steps = _Padded(inputs)
     outputs = graphs.walk(graph, inputs, steps.call)
     model = keras.Model([*inputs, steps.lengths], outputs)
@@ -331,19 +357,20 @@ class _Padded(_Steps):
         self.real = _RealSteps(name="real_steps")(inputs[0], self.lengths)
         self.parts = 0
 
-    def special(self, operation: Any, args: tuple, kwargs: dict) -> Any:
-        if rules.check_masked(operation, kwargs):
+    def special(self, operation: Any, tensors: list[Any], mask: Any) -> Any:
+        if rules.check_masked(operation, tensors, mask):
             self.parts += 1
             part = _WithoutPadding(operation, name=f"{operation.name}_padded_{self.parts}")
-            outputs = part(args[0], self.real, own=kwargs.get("mask"))
+            outputs = part(tensors[0], self.real, own=mask)
             if getattr(operation, "return_sequences", False):
-                self.mark(keras.tree.flatten(outputs)[0])
+                both = getattr(operation, "merge_mode", "concat") is None
+                self.mark(keras.tree.flatten(outputs)[: 2 if both else 1])
             return outputs
         if rules.causal_history(operation) is not None:
-            return self.mark(operation(*args, **kwargs))
+            return self.mark(operation(tensors[0]))
         if isinstance(operation, keras.Model):
-            inner = padded(_without_mask(operation, kwargs))
-            outputs = inner.model([*keras.tree.flatten(args[0]), self.lengths])
+            inner = padded(_without_mask(operation, mask))
+            outputs = inner.model([*tensors, self.lengths])
             return self.mark_those(keras.tree.flatten(outputs), inner.over_time)
         return None
 
@@ -356,5 +383,9 @@ class _WithoutPadding(_Part):
 
     def call(self, sequences: Any, real: Any, own: Any = None) -> Any:
         mask = real if own is None else ops.logical_and(real, own)
+        if keras.backend.is_float_dtype(sequences.dtype):
+            # Padding may be NaN, which an average does not skip.
+            within = ops.reshape(real, (*ops.shape(real), *[1] * (len(sequences.shape) - 2)))
+            sequences = ops.where(within, sequences, ops.zeros_like(sequences))
         outputs = self.layer(sequences, mask=mask)
         return keras.tree.map_structure(ops.stop_gradient, outputs)
