@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+from keras import ops
 
 
 def functional(model: keras.Model) -> keras.Model:
@@ -128,6 +129,18 @@ def rebuild(model: keras.Model) -> keras.Model:
     return _rebuild(graph, [(None, *shape[1:]) for shape in shapes])
 
 
+class EachStep(keras.layers.TimeDistributed):
+    """`TimeDistributed`, with the steps as further rows of the batch.
+
+    That of Keras 3.15 takes the batch size for the number of steps where the latter is open.
+    """
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        batch, steps, *features = ops.shape(inputs)
+        outputs = self.layer(ops.reshape(inputs, (-1, *features)))
+        return ops.reshape(outputs, (batch, steps, *outputs.shape[1:]))
+
+
 class _NotCopied(ValueError):
     """A layer that cannot be copied."""
 
@@ -139,7 +152,9 @@ def _rebuild(graph: keras.Model, shapes: list[tuple]) -> keras.Model:
         if isinstance(operation, keras.Model) or not isinstance(operation, keras.layers.Layer):
             return operation
         try:
-            new = type(operation).from_config(_stateless(operation.get_config()))
+            config = _stateless(operation.get_config())
+            of_steps = type(operation) is keras.layers.TimeDistributed
+            new = (EachStep if of_steps else type(operation)).from_config(config)
         except Exception as error:
             raise _NotCopied(
                 f"The layer {operation.name!r} ({type(operation).__name__}) cannot be made anew "

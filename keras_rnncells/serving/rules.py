@@ -9,6 +9,7 @@ import keras
 
 from keras_rnncells.base import RNN
 from keras_rnncells.cells.jordan import JordanRNN
+from keras_rnncells.serving import graph as graphs
 
 
 class NotStreamable(ValueError):
@@ -73,10 +74,10 @@ _PER_STEP: dict[type, Callable[[Any, Any], str | None]] = {
             "SpatialDropout2D",
             "SpatialDropout3D",
             "Subtract",
-            "TimeDistributed",
         ),
         _free,
     ),
+    graphs.EachStep: _free,
     **dict.fromkeys(_layers("Activation", "Dense", "Masking"), _along_features),
     **dict.fromkeys(
         _layers(
@@ -95,11 +96,11 @@ _PER_STEP: dict[type, Callable[[Any, Any], str | None]] = {
 
 # Operations of keras.ops, by name, since their classes are not public: `x + y` is an "Add".
 _ELEMENTWISE = (
-    "Abs Absolute Add Cast Ceil Clip Cos Divide Elu Equal Exp Expm1 Floor Gelu Greater GreaterEqual "
-    "HardSigmoid HardSilu HardTanh Identity LeakyRelu Less LessEqual Log Log1p LogSigmoid "
-    "LogicalAnd LogicalNot LogicalOr Maximum Minimum Multiply Negative NotEqual Power Reciprocal "
-    "Relu Relu6 Round Rsqrt Selu Sigmoid Sign Silu Sin Softplus Softsign Sqrt Square StopGradient "
-    "Subtract Tanh TrueDivide Where"
+    "Abs Absolute Add Cast Ceil Clip Cos Divide Elu Equal Exp Expm1 Floor Gelu Greater "
+    "GreaterEqual HardSigmoid HardSilu HardTanh Identity LeakyRelu Less LessEqual Log Log1p "
+    "LogSigmoid LogicalAnd LogicalNot LogicalOr Maximum Minimum Multiply Negative NotEqual Power "
+    "Reciprocal Relu Relu6 Round Rsqrt Selu Sigmoid Sign Silu Sin Softplus Softsign Sqrt Square "
+    "StopGradient Subtract Tanh TrueDivide Where"
 )
 _ALONG_AXIS = "All Any Concatenate LogSoftmax Max Mean Min OneHot Softmax Sum"
 
