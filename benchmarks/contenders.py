@@ -63,4 +63,6 @@ def stacks(units: int) -> dict[str, Callable[[], keras.Layer]]:
 def too_slow(name: str, shape: tuple[int, ...], jit: bool) -> bool:
     """Whether a training step of this layer takes so long that it is left out."""
     batch, steps, _, units = shape
-    return jit and name.startswith("keras") and batch * steps**2 * units > MOST_COPIED
+    # Without XLA, 4,096 steps took 2 s, and 16,384 did not end within a minute.
+    slow = batch * steps**2 * units > MOST_COPIED if jit else steps > 5_000
+    return name.startswith("keras") and slow

@@ -8,45 +8,34 @@ memory.
     python examples/adding_problem.py
     python examples/adding_problem.py --cell LSTM --timesteps 500
 
-The protocol is that of the IndRNN paper (Li et al., 2018, https://arxiv.org/abs/1803.04831).
+The protocol is that of the IndRNN paper (Li et al., 2018, https://arxiv.org/abs/1803.04831), with
+batches of 32 as in its code. What counts is the number of training steps until the error on 1,000
+new sequences, seen every 100 steps, is below 0.01.
 """
 
 import argparse
-import json
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import keras
 import numpy as np
-from files import whole
+from experiment import Run, parse, parser
 
+from keras_rnncells import datasets
 from keras_rnncells.cells import CELLS
 
-CHANCE = 1 / 6
-# Steps until the MSE of IndRNN fell below 0.01, by the length of the sequences: read off the curves
-# of the paper.
-PUBLISHED_STEPS = {100: 1600, 500: 2000, 1000: 3200, 5000: 15000}
+SOLVED = 0.01
+# Steps until the MSE fell below 0.01, by the length of the sequences: read off the curves of the
+# paper. What is not here it shows to fail.
+PUBLISHED_STEPS = {
+    "IndRNN": {100: 1600, 500: 2000, 1000: 3200, 5000: 15000},
+    "LSTM": {100: 1900, 500: 5600},
+    "IRNN": {100: 7700},
+}
+SOURCE = "Li et al. 2018, figure 2, read off"
 RELU_CELLS = ("IndRNN", "IRNN")
 STEPS_PER_EVALUATION = 100
-# Where a server looks for version 1 of the model `adding_problem`.
-SERVED = Path(__file__).resolve().parents[1] / "saved_models" / "adding_problem" / "1"
-
-
-def adding_problem(timesteps: int, batch_size: int, seed: int) -> Iterator[tuple]:
-    """Endless batches of new sequences `[B, T, 2]` and their sums `[B, 1]`."""
-    rng = np.random.default_rng(seed)
-    rows = np.arange(batch_size)
-    while True:
-        values = rng.uniform(size=(batch_size, timesteps))
-        first = rng.integers(0, timesteps // 2, batch_size)
-        second = rng.integers(timesteps // 2, timesteps, batch_size)
-        marks = np.zeros_like(values)
-        marks[rows, first] = marks[rows, second] = 1
-        sums = values[rows, first] + values[rows, second]
-        yield np.stack([values, marks], -1).astype("float32"), sums[:, None].astype("float32")
 
 
 def build_model(cell: str, timesteps: int, units: int, layers: int) -> keras.Model:
@@ -84,162 +73,83 @@ class StopAt(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict) -> None:
         # The progress bar shows all there is in `logs`.
-        logs["chance"] = CHANCE
+        logs["chance"] = datasets.ADDING_CHANCE
         if logs["val_loss"] < self.target:
             self.model.stop_training = True
 
 
-def train(model: keras.Model, args: argparse.Namespace) -> dict[str, list[float]]:
-    """Trains until the target or the last step; returns the learning curve."""
+def options(argv: list[str] | None) -> argparse.Namespace:
+    made = parser("adding_problem", __doc__, layers=2, units=128, epochs=100)
+    add = made.add_argument
+    made.set_defaults(layers=None)
+    add("--timesteps", type=int, default=100, help="length of the sequences (default: 100)")
+    add("--batch-size", type=int, default=32, help="sequences in a step (default: 32)")
+    add("--learning-rate", type=float, help="of Adam (default: as in the paper, by cell)")
+    add("--target", type=float, default=1e-3, help="MSE to stop at (default: 0.001)")
+    add("--reload", type=Path, help=argparse.SUPPRESS)
+    args = parse(made, argv)
+    args.layers = args.layers or (2 if args.cell == "IndRNN" else 1)
+    args.learning_rate = args.learning_rate or default_learning_rate(args.cell, args.timesteps)
+    if args.quick:
+        args.epochs = min(args.epochs, 4)
+    return args
+
+
+def show_sums(path: Path, seed: int) -> None:
+    """Loads the saved model and asks it for ten sums."""
+    model = keras.models.load_model(path)
+    sequences, sums = datasets.adding_problem(10, model.input_shape[1], seed)
+    print(f"{'true':>12}{'answered':>12}")
+    for row in np.concatenate([sums, model.predict(sequences, verbose=0)], axis=1):
+        print("".join(f"{value:12.3f}" for value in row))
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = options(argv)
+    if args.reload:
+        show_sums(args.reload, args.seed + 1)
+        return
+
+    run = Run("adding_problem", args, str(args.timesteps))
+    model = build_model(args.cell, args.timesteps, args.units, args.layers)
     # A tenth every 20,000 steps, which matters for the longest sequences only.
     schedule = keras.optimizers.schedules.ExponentialDecay(
         args.learning_rate, decay_steps=20_000, decay_rate=0.1, staircase=True
     )
     # Within +-10 as in the authors' code: a guard that a good run does not touch.
-    optimizer = keras.optimizers.Adam(schedule, clipvalue=10.0)
-    model.compile(optimizer, loss="mse")
-    steps = min(STEPS_PER_EVALUATION, args.steps)
-    history = model.fit(
-        adding_problem(args.timesteps, args.batch_size, args.seed),
-        steps_per_epoch=steps,
-        epochs=args.steps // steps,
-        # Other seeds than those of training, whatever these are.
-        validation_data=adding_problem(args.timesteps, 1000, args.seed + 2**32),
-        validation_steps=1,
-        callbacks=[StopAt(args.target)],
-        shuffle=False,
-    ).history
-    return {
-        "steps": [steps * (i + 1) for i in range(len(history["loss"]))],
-        "mse_training": history["loss"],
-        "mse": history["val_loss"],
-    }
-
-
-def plot(path: Path, curve: dict, args: argparse.Namespace) -> None:
-    """The error against steps, beside the chance level and what the paper reached."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    axes.semilogy(curve["steps"], curve["mse"], label=f"{args.cell}, {args.layers} x {args.units}")
-    axes.axhline(CHANCE, color="gray", linestyle="--", label="always answering 1")
-    if args.timesteps in PUBLISHED_STEPS:
-        published = PUBLISHED_STEPS[args.timesteps]
-        label = f"IndRNN paper: 0.01 at {published} steps"
-        axes.plot(published, 0.01, "k*", markersize=12, label=label)
-    axes.set(
-        title=f"Adding problem, {args.timesteps} time steps",
-        xlabel=f"training steps of {args.batch_size} sequences",
-        ylabel="mean squared error, new sequences",
+    model.compile(keras.optimizers.Adam(schedule, clipvalue=10.0), loss="mse")
+    train = datasets.Batches(
+        datasets.adding_problem,
+        args.batch_size,
+        STEPS_PER_EVALUATION,
+        args.seed,
+        timesteps=args.timesteps,
     )
-    axes.grid(alpha=0.3)
-    axes.legend()
-    with whole(path) as new:
-        figure.savefig(new, dpi=150)
-    plt.close(figure)
+    # Other sequences than those of training, also by the same seed.
+    validation = datasets.adding_problem(1000, args.timesteps, args.seed)
+    stop = StopAt(args.target)
+    curve = run.fit(model, train, validation, "val_loss", [stop], validation_batch_size=100)
 
-
-def export(model: keras.Model, folder: Path) -> None:
-    """Writes a SavedModel, which TensorFlow runs without Keras and without this package."""
-    with whole(folder) as new:
-        model.export(new, format="tf_saved_model", verbose=False)
-    print(f"SavedModel: {folder}")
-
-
-def show_sums(path: Path, exported: Path | None, seed: int) -> None:
-    """Loads the saved model and asks it for ten sums."""
-    model = keras.models.load_model(path)
-    sequences, sums = next(adding_problem(model.input_shape[1], 10, seed))
-    columns = {"true": sums, path.suffix: model.predict(sequences, verbose=0)}
-    if exported:
-        import tensorflow as tf
-
-        # The functions of a SavedModel live as long as the object they came from.
-        saved_model = tf.saved_model.load(str(exported))
-        columns["SavedModel"] = saved_model.serve(sequences).numpy()
-    print("".join(f"{name:>12}" for name in columns))
-    for row in np.concatenate(list(columns.values()), axis=1):
-        print("".join(f"{value:12.3f}" for value in row))
-
-
-def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    points = zip(curve["steps"], curve["val_loss"], strict=True)
+    solved = [step for step, mse in points if mse < SOLVED]
+    published = PUBLISHED_STEPS.get(args.cell, {}).get(args.timesteps)
+    run.finish(
+        model,
+        f"steps until the MSE is below {SOLVED}",
+        solved[0] if solved else None,
+        published=published,
+        source=SOURCE,
+        mse=min(curve["val_loss"]),
+        chance=datasets.ADDING_CHANCE,
     )
-    add = parser.add_argument
-    add("--cell", choices=CELLS, default="IndRNN")
-    add("--timesteps", type=int, default=100, help="length of the sequences (default: 100)")
-    add("--units", type=int, default=128, help="units in each layer (default: 128)")
-    add("--layers", type=int, help="recurrent layers (default: 2 for IndRNN, else 1)")
-    add("--steps", type=int, default=10_000, help="training steps at most (default: 10000)")
-    add("--batch-size", type=int, default=32, help="sequences in a step (default: 32)")
-    add("--learning-rate", type=float, help="of Adam (default: as in the paper, by cell)")
-    add("--target", type=float, default=1e-3, help="MSE to stop at (default: 0.001)")
-    add("--seed", type=int, default=0, help="of weights and sequences (default: 0)")
-    add(
-        "--output",
-        type=Path,
-        default=Path(__file__).parent / "output" / "adding_problem",
-        help="folder of the results (default: output/adding_problem beside this script)",
-    )
-    add(
-        "--export",
-        help="folder of the SavedModel, '' for none (default: saved_models/adding_problem/1 in "
-        "the repository for IndRNN, none for other cells)",
-    )
-    add("--reload", type=Path, help=argparse.SUPPRESS)
-    args = parser.parse_args(argv)
-    if args.layers is None:
-        args.layers = 2 if args.cell == "IndRNN" else 1
-    if args.learning_rate is None:
-        args.learning_rate = default_learning_rate(args.cell, args.timesteps)
-    if args.export is None and args.cell == "IndRNN":
-        args.export = SERVED
-    args.export = Path(args.export) if args.export else None
-    return args
+    lines = {"always answering 1": datasets.ADDING_CHANCE, "solved": SOLVED}
+    labels = {"val_loss": f"{args.cell}, {args.layers} x {args.units}"}
+    title = f"Adding problem, {args.timesteps:,} time steps"
+    run.plot(title, labels, "mean squared error, new sequences", **lines)
 
-
-def main(argv: list[str] | None = None) -> None:
-    args = parse(argv)
-    if args.reload:
-        show_sums(args.reload, args.export, args.seed + 2**33)
-        return
-
-    keras.utils.set_random_seed(args.seed)
-    model = build_model(args.cell, args.timesteps, args.units, args.layers)
-    print(f"{args.cell}, {model.count_params()} weights. Stops at val_loss < {args.target:g}.")
-    start = time.perf_counter()
-    curve = train(model, args)
-    seconds = time.perf_counter() - start
-    print(
-        f"MSE {curve['mse'][-1]:.5f} after {curve['steps'][-1]} steps and {seconds:.0f} s; "
-        f"chance is {CHANCE:.5f}."
-    )
-
-    name = f"{args.cell}-{args.timesteps}"
-    path = args.output / f"{name}.keras"
-    with whole(path) as new:
-        model.save(new)
-    plot(args.output / f"{name}.png", curve, args)
-    settings = {k: v for k, v in vars(args).items() if k not in ("output", "export", "reload")}
-    settings["backend"] = keras.backend.backend()
-    result = {"settings": settings, "seconds": round(seconds, 1), "curve": curve}
-    with whole(args.output / f"{name}.json") as new:
-        new.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"Model, learning curve and settings: {args.output / name}.*", flush=True)
-
-    exports = args.export and keras.backend.backend() == "tensorflow"
-    if exports:
-        export(model, args.export)
-    elif args.export:
-        print("No SavedModel is exported: that needs KERAS_BACKEND=tensorflow.")
-
-    # A fresh process: nothing but the files can be what answers.
-    command = [sys.executable, __file__, "--reload", path, "--seed", str(args.seed)]
-    subprocess.run([*command, "--export", str(args.export) if exports else ""], check=True)
+    # A fresh process: nothing but the file can be what answers.
+    command = [sys.executable, __file__, "--reload", run.path(".keras"), "--seed", str(args.seed)]
+    subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":

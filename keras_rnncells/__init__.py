@@ -16,7 +16,16 @@ except ModuleNotFoundError as error:
         "`[jax]` (and set KERAS_BACKEND=jax)."
     ) from None
 
-from keras_rnncells import base, cells, constraints, initializers, regularizers, serving
+from keras_rnncells import (
+    base,
+    cells,
+    constraints,
+    datasets,
+    initializers,
+    models,
+    regularizers,
+    serving,
+)
 from keras_rnncells.base import RNN
 from keras_rnncells.cells.table import *  # noqa: F403
 from keras_rnncells.version import __version__
@@ -27,7 +36,9 @@ __all__ = [
     "base",
     "cells",
     "constraints",
+    "datasets",
     "initializers",
+    "models",
     "regularizers",
     "serving",
     *(cls.__name__ for row in cells.CELLS.values() for cls in (row.layer, row.cell)),

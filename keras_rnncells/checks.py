@@ -22,6 +22,13 @@ def number(name: str, value: Any, low: float = -math.inf, *, above: bool = False
     return float(value)
 
 
+def fraction(name: str, value: Any) -> float:
+    """`value` as a float, if it is in [0, 1]."""
+    if number(name, value, 0) > 1:
+        raise ValueError(f"`{name}` must be a number in [0, 1]. Received: {name}={value!r}.")
+    return float(value)
+
+
 def memory_bound(max_timesteps: float | None, gamma: float) -> float:
     """Largest magnitude of a self-loop that grows a signal at most `gamma` times in a sequence."""
     gamma = number("gamma", gamma, 1)
@@ -61,3 +68,10 @@ def choice(name: str, value: Any, allowed: Iterable[Any]) -> Any:
             f"`{name}` must be one of {', '.join(map(repr, allowed))}. Received: {name}={value!r}."
         )
     return value
+
+
+def natural(name: str, value: Any) -> int:
+    """`value` as an int, if it is a whole number of at least 0."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < 0:
+        raise ValueError(f"`{name}` must be an integer of at least 0. Received: {name}={value!r}.")
+    return value.__index__()

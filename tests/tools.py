@@ -84,3 +84,34 @@ def gradients(layer, loss, *arrays):
         )
         found = [*of_weights, *of_arrays]
     return [numpy(g) for g in found]
+
+
+def write_mnist(folder, train=60, test=30):
+    """Writes a `mnist` of noise into a folder of TFDS, in the real format; returns its arrays."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+    tf = pytest.importorskip("tensorflow")
+    rng = np.random.default_rng(0)
+    arrays = {
+        split: {
+            "image": rng.integers(0, 256, (n, 28, 28, 1), dtype="uint8"),
+            "label": rng.integers(0, 10, n),
+        }
+        for split, n in {"train": train, "test": test}.items()
+    }
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(shape=(28, 28, 1)),
+            "label": tfds.features.ClassLabel(num_classes=10),
+        }
+    )
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="mnist",
+        version="3.0.1",
+        features=features,
+        split_datasets={
+            split: tf.data.Dataset.from_tensor_slices(a) for split, a in arrays.items()
+        },
+        data_dir=folder,
+        disable_shuffling=True,
+    )
+    return arrays

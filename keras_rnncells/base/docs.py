@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import inspect
 import re
+from typing import Any
 
 # In the order in which they are shown.
-HEADINGS = ("Args", "Call arguments", "Input shape", "Output shape", "Raises", "Example")
+HEADINGS = (
+    "Args",
+    "Call arguments",
+    "Input shape",
+    "Output shape",
+    "Returns",
+    "Raises",
+    "Example",
+)
 
 
-def complete(cls: type, *sources: type) -> None:
-    """Fills the docstring of `cls` up with what it shares with `sources`.
+def complete(cls: Any, *sources: Any) -> None:
+    """Fills the docstring of `cls`, a class or function, up with what it shares with `sources`.
 
     A description that is a summary only goes on with that of the first source. The arguments are
     those of the signature, in its order, each described by the class or the first source that

@@ -1,0 +1,255 @@
+"""What the experiments share: one face, training that outlives a kill, and a result to look at."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import math
+import os
+import platform
+import shlex
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import keras
+from files import whole
+from progress import Progress
+
+from keras_rnncells.cells import CELLS
+
+HERE = Path(__file__).parent
+# What says where and for how long, not what is trained.
+OF_THE_RUN = ("data_dir", "output", "budget", "command")
+
+
+def parser(experiment: str, doc: str, *, layers: int, units: int, epochs: int):
+    """The options that every experiment has, as an `argparse.ArgumentParser`."""
+    made = argparse.ArgumentParser(
+        prog=f"python examples/{experiment}.py",
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = made.add_argument
+    add("--cell", choices=CELLS, default="IndRNN")
+    add("--layers", type=int, default=layers, help=f"recurrent layers (default: {layers})")
+    add("--units", type=int, default=units, help=f"units in each layer (default: {units})")
+    add("--epochs", type=int, default=epochs, help=f"validations (default: {epochs})")
+    add("--data-dir", type=Path, help="folder of the dataset (default: that of TFDS, downloads)")
+    add("--budget", type=float, help="minutes of training at most")
+    add("--seed", type=int, default=0, help="of weights, order and dropout (default: 0)")
+    add("--output", type=Path, default=HERE / "output", help="folder of the results")
+    add("--quick", action="store_true", help="a minute or two of it, to see it work")
+    return made
+
+
+def parse(made: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
+    """The options, and as `command` what to type for them, wherever the data lie."""
+    args = made.parse_args(argv)
+    words = []
+    for name, value in vars(args).items():
+        if name not in ("data_dir", "output") and value != made.get_default(name):
+            option = "--" + name.replace("_", "-")
+            words += [option] if value is True else [option, str(value)]
+    args.command = shlex.join([*made.prog.split(), *words])
+    return args
+
+
+class Run:
+    """One run of an experiment.
+
+    It writes `<name>.json`, `.png` and `.keras` into the folder `--output`, where the name is made
+    of the experiment, the cell and the variant. Until then `checkpoints/<name>` has what the same
+    command goes on from.
+
+    Args:
+        experiment: its name, that of the script.
+        args: its options, from `parse`.
+        variant: what tells this run from others of the same experiment and cell.
+    """
+
+    def __init__(self, experiment: str, args: argparse.Namespace, variant: str = "") -> None:
+        self.experiment = experiment
+        self.args = args
+        self.variant = "-".join(filter(None, [variant, "quick" if args.quick else ""]))
+        self.name = "-".join(filter(None, [experiment, args.cell, self.variant]))
+        self.settings = {k: v for k, v in sorted(vars(args).items()) if k not in OF_THE_RUN}
+        self.settings["backend"] = keras.backend.backend()
+        self.progress = None
+        keras.utils.set_random_seed(args.seed)
+
+    def path(self, kind: str) -> Path:
+        return self.args.output / f"{self.name}{kind}"
+
+    def fit(
+        self,
+        model: keras.Model,
+        train: Any,
+        validation: Any,
+        monitor: str,
+        callbacks: list[keras.callbacks.Callback] | None = None,
+        **arguments: Any,
+    ) -> dict[str, list[float]]:
+        """Trains a compiled model, and gives it the weights that were the best in validation.
+
+        Args:
+            model: the model.
+            train: batches; their attribute `epoch` alone says what an epoch brings.
+            validation: batches.
+            monitor: the log that decides: the higher the better if it is an accuracy, else the
+                lower.
+            callbacks: the experiment's own.
+            **arguments: other arguments of Keras' `fit`.
+
+        Returns:
+            The learning curve: training `steps` and `seconds` till then, and each log, at the end
+            of each epoch.
+        """
+        print(f"{self.name}: {parameters(model):,} weights, {len(train):,} steps an epoch.")
+        folder = self.args.output / "checkpoints" / self.name
+        self.progress = Progress(folder, self.settings, train, monitor, self.args.budget)
+        self.progress.resume(model)
+        if self.progress.ended is None:
+            model.fit(
+                train,
+                validation_data=validation,
+                epochs=self.args.epochs,
+                initial_epoch=self.progress.epoch,
+                callbacks=[*(callbacks or []), self.progress, *self._tensorboard()],
+                shuffle=False,  # by numbers that a run which goes on would not have
+                verbose=1 if sys.stdout.isatty() else 2,
+                **arguments,
+            )
+        self.progress.take_best(model)
+        return self.progress.curve
+
+    def _tensorboard(self) -> list[keras.callbacks.Callback]:
+        if not all(map(importlib.util.find_spec, ("tensorboard", "tensorflow"))):
+            print("No logs for TensorBoard, which needs tensorboard and tensorflow.")
+            return []
+        return [keras.callbacks.TensorBoard(self.args.output / "logs" / self.name)]
+
+    def finish(self, model: keras.Model, metric: str, value: float | None, **more: Any) -> dict:
+        """Writes the model and the result.
+
+        Args:
+            model: the trained model.
+            metric: what was measured.
+            value: what was found; `None` if it was not reached.
+            **more: `published` and `source`, the number of the paper and where it stands, and what
+                else belongs to this result.
+
+        Returns:
+            The result.
+        """
+        progress = self.progress
+        result = {
+            "experiment": self.experiment,
+            "cell": self.args.cell,
+            "variant": self.variant,
+            "metric": metric,
+            "value": value,
+            "published": None,
+            "source": None,
+            **more,
+            "layers": self.args.layers,
+            "units": self.args.units,
+            "parameters": parameters(model),
+            "steps": progress.curve["steps"][-1],
+            "epochs": progress.epoch,
+            "seconds": round(progress.seconds, 1),
+            "ended_by": progress.ended,
+            "backend": keras.backend.backend(),
+            "device": device(),
+            "versions": versions(),
+            "seed": self.args.seed,
+            "command": self.args.command,
+            "settings": self.settings,
+            "curve": progress.curve,
+        }
+        with whole(self.path(".keras")) as new:
+            model.save(new)
+        with whole(self.path(".json")) as new:
+            new.write_text(json.dumps(result, indent=1) + "\n")
+        progress.remove()
+        print(
+            f"{metric}: {'not reached' if value is None else f'{value:.4g}'} after "
+            f"{result['steps']:,} steps and {progress.seconds / 60:.1f} minutes.\n"
+            f"Model, result and picture: {self.path('.*')}",
+            flush=True,
+        )
+        return result
+
+    def plot(self, title: str, series: dict[str, str], ylabel: str, **lines: float) -> None:
+        """Writes the learning curve, on a logarithmic scale where it spans much.
+
+        Args:
+            title: the title.
+            series: the logs to draw, with their labels.
+            ylabel: what they are.
+            **lines: values to compare them with, by their labels.
+        """
+        plt = pyplot()
+        curve = self.progress.curve
+        figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+        for key, label in series.items():
+            axes.plot(curve["steps"], curve[key], label=label)
+        for (label, value), style in zip(lines.items(), ("--", ":", "-."), strict=False):
+            axes.axhline(value, color="gray", linestyle=style, label=label)
+        values = [value for key in series for value in curve[key]]
+        if max(values) > 20 * min(values) > 0:
+            axes.set_yscale("log")
+        axes.set(title=title, xlabel="training steps", ylabel=ylabel)
+        axes.grid(alpha=0.3)
+        axes.legend()
+        save(figure, self.path(".png"))
+
+
+def pyplot() -> Any:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def save(figure: Any, path: Path) -> None:
+    with whole(path) as new:
+        figure.savefig(new, dpi=150)
+    pyplot().close(figure)
+
+
+def parameters(model: keras.Model) -> int:
+    """The number of weights that are trained."""
+    return sum(math.prod(weight.shape) for weight in model.trainable_weights)
+
+
+def device() -> str:
+    """What it ran on."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        if jax.default_backend() != "cpu":
+            return jax.devices()[0].device_kind
+    return f"{os.cpu_count()} CPU cores, {cpu()}"
+
+
+def cpu() -> str:
+    try:  # Linux; elsewhere Python knows
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(": ", 1)[1] for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in ("keras_rnncells", "keras", "tensorflow", "tensorflow-cpu", "jax"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

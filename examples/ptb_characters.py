@@ -1,0 +1,136 @@
+"""Penn Treebank, character by character: which one comes next?
+
+The state of the network is carried from one window of the text to the next, so that it may use
+all it has read; the gradient sees one window. What counts is bits per character (BPC) on the test
+text, of which every character but the first is predicted once.
+
+    python examples/ptb_characters.py
+    python examples/ptb_characters.py --layers 21 --kind residual
+    python examples/ptb_characters.py --cell LSTM --layers 1
+
+The IndRNN paper (Li et al., 2018, https://arxiv.org/abs/1803.04831) takes 2,000 units a layer.
+Here all networks have the same number of weights, `--parameters`, which fits a CPU.
+"""
+
+import argparse
+import math
+import sys
+
+import keras
+import numpy as np
+from experiment import Run, parameters, parse, parser
+
+from keras_rnncells import datasets, models
+
+PUBLISHED = {
+    ("IndRNN", 6): (1.26, "Li et al. 2018, 6 layers of 2000, T=50"),
+    ("IndRNN", 21): (1.21, "Li et al. 2018, residual, 21 layers of 2000, T=50"),
+    ("LSTM", 1): (1.36, "Zoneout paper 2016, LSTM of 1000 units, T=100"),
+}
+
+
+EMBEDDING = 64
+
+
+class BitsPerCharacter(keras.metrics.SparseCategoricalCrossentropy):
+    """The cross entropy of logits, in bits."""
+
+    def __init__(self) -> None:
+        super().__init__(name="bpc", from_logits=True)
+
+    def result(self):
+        return super().result() / math.log(2)
+
+
+class FromTheStart(keras.callbacks.Callback):
+    """Forgets the text read so far, where a text begins."""
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        models.reset_states(self.model)
+
+    def on_test_begin(self, logs: dict | None = None) -> None:
+        models.reset_states(self.model)
+
+
+def options(argv: list[str] | None) -> argparse.Namespace:
+    made = parser("ptb_characters", __doc__, layers=6, units=0, epochs=12)
+    add = made.add_argument
+    add("--kind", choices=("plain", "residual"), default="plain", help="of stack (default: plain)")
+    add("--parameters", type=int, default=1_000_000, help="chooses --units (default: 1000000)")
+    add("--window", type=int, default=50, help="characters of a window (default: 50)")
+    add("--batch-size", type=int, default=64, help="texts read side by side (default: 64)")
+    add("--learning-rate", type=float, default=2e-3, help="of Adam at the start (default: 0.002)")
+    add("--dropout", type=float, default=0.1, help="after each layer (default: 0.1)")
+    args = parse(made, argv)
+    if args.kind == "residual" and args.layers % 2 == 0:
+        made.error("a residual stack has two layers a block and one more: an odd --layers")
+    if args.quick:
+        args.epochs = min(args.epochs, 1)
+    return args
+
+
+def build_model(vocabulary: int, args: argparse.Namespace, units: int) -> keras.Model:
+    """Embedding, stack and readout, with states that are carried on."""
+    return models.language_model(
+        vocabulary,
+        embedding=EMBEDDING,
+        units=units,
+        # A residual block has two recurrent layers, and one more follows the last block.
+        layers=args.layers if args.kind == "plain" else args.layers // 2,
+        kind=args.kind,
+        cell=args.cell,
+        batch_size=args.batch_size,
+        dropout=args.dropout,
+        tied=False,  # of 50 symbols there is nothing to save
+    )
+
+
+def units_for(vocabulary: int, args: argparse.Namespace) -> int:
+    """The units a layer with which the network has the most weights that are allowed."""
+    # The number of weights is a polynomial of degree 2 in that of units.
+    units = np.array([8, 16, 24])
+    weights = [parameters(build_model(vocabulary, args, n)) for n in units.tolist()]
+    a, b, c = np.polyfit(units, weights, 2)
+    most = (-b + math.sqrt(b * b - 4 * a * (c - args.parameters))) / (2 * a)
+    return max(1, math.floor(most + 1e-6))
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = options(argv)
+    try:
+        text = datasets.penn_treebank(args.data_dir)
+    except OSError as error:  # missing or damaged: one sentence
+        sys.exit(str(error))
+    args.units = args.units or units_for(len(text.symbols), args)
+    run = Run("ptb_characters", args, f"{args.layers}-{args.kind}")
+    model = build_model(len(text.symbols), args, args.units)
+
+    def streams(ids, **arguments):
+        return datasets.Streams(ids, args.batch_size, args.window, **arguments)
+
+    ids = text.train[: 200 * args.batch_size * args.window] if args.quick else text.train
+    train = streams(ids, seed=args.seed, max_offset=5 * args.window - 1)
+    steps = args.epochs * len(train)
+    # The rate falls to a hundredth along a cosine.
+    schedule = keras.optimizers.schedules.CosineDecay(args.learning_rate, steps, alpha=0.01)
+    model.compile(
+        keras.optimizers.Adam(schedule, global_clipnorm=1.0),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        weighted_metrics=[BitsPerCharacter()],
+    )
+    run.fit(model, train, streams(text.validation), "val_bpc", [FromTheStart()])
+
+    test = model.evaluate(
+        streams(text.test), callbacks=[FromTheStart()], return_dict=True, verbose=0
+    )
+    published, source = PUBLISHED.get((args.cell, args.layers), (None, None))
+    run.finish(
+        model, "test bits per character", round(test["bpc"], 4), published=published, source=source
+    )
+    title = f"Penn Treebank by character: {args.cell}, {args.layers} x {args.units}, {args.kind}"
+    lines = {f"published, test: {published}": published} if published else {}
+    run.plot(title, {"bpc": "training", "val_bpc": "validation"}, "bits per character", **lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Puts a trained model into `saved_models/`: for TensorFlow Serving, for Keras, and with its card.
+
+    python examples/publish.py adding_problem-IndRNN-1000 --from examples/results
+
+writes `saved_models/<name>/1` (a SavedModel), `<name>.keras` and `README.md`, the model card. It
+needs TensorFlow. The experiments say what there is to tell: `<run>.json` beside `<run>.keras`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import keras
+from files import whole
+from table import number
+
+import keras_rnncells  # noqa: F401  knows the layers
+
+HERE = Path(__file__).parent
+SAVED_MODELS = HERE.parent / "saved_models"
+# What the models were trained on, and on what terms that may be used.
+DATA = {
+    "adding_problem": "Random numbers, made by the script.",
+    "pixel_mnist": "MNIST, freely distributed by its authors, often given as CC BY-SA 3.0; the "
+    "model holds none of its images.",
+    "ptb_characters": "Penn Treebank, Mikolov's preprocessing. The text is licensed by the "
+    "Linguistic Data Consortium and is not part of the model.",
+}
+ANSWERS = {
+    "adding_problem": "`[batch, {0}, 2]`: number and mark of each step. Answer: the sum "
+    "`[batch, 1]`.",
+    "pixel_mnist": "`[batch, {0}, {1}]`: pixels in [0, 1]. Answer: logits of the digits "
+    "`[batch, 10]`.",
+    "ptb_characters": "`[batch, steps]`: numbers of characters. Answer: logits of the next one "
+    "`[batch, steps, 50]`.",
+}
+
+
+def card(name: str, result: dict, model: keras.Model) -> str:
+    """The model card, in Markdown."""
+    experiment, published = result["experiment"], result["published"]
+    beside = f" (published: {number(published)}, {result['source']})" if published else ""
+    network = f"{result['cell']}, {result['layers']} layers of {result['units']} units"
+    took = f"{result['steps']:,} steps, {result['seconds'] / 60:.1f} minutes"
+    on = f"{result['device']}, {result['backend']}, Keras {result['versions']['keras']}"
+    return f"""# {name}
+
+{network}, {result["parameters"]:,} weights.
+
+- **Result**: {result["metric"]}: {number(result["value"])}{beside}.
+- **Training**: `{result["command"]}`, seed {result["seed"]}; {took} on {on}.
+- **Data**: {DATA[experiment]}
+- **Input**: {ANSWERS[experiment].format(*model.input_shape[1:])}
+
+```python
+from keras_rnncells import models
+
+model = models.load("{name}")
+```
+
+Without Keras: TensorFlow Serving takes the folder of this card as the base path of a model, and
+`tf.saved_model.load("1")` loads it in Python.
+"""
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", help="the name of a run")
+    parser.add_argument("--from", dest="folder", type=Path, default=HERE / "output")
+    parser.add_argument("--name", help="of the published model (default: the experiment's)")
+    parser.add_argument("--to", type=Path, default=SAVED_MODELS)
+    args = parser.parse_args(argv)
+
+    result = json.loads((args.folder / f"{args.run}.json").read_text())
+    file = args.folder / f"{args.run}.keras"
+    model = keras.models.load_model(file)
+    name = args.name or result["experiment"]
+    with whole(args.to / name) as new:
+        new.mkdir()
+        model.export(new / "1", format="tf_saved_model", verbose=False)
+        shutil.copy(file, new / f"{name}.keras")
+        (new / "README.md").write_text(card(name, result, model))
+    print(f"Published: {args.to / name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""The adding problem, and what all experiments share: resuming, results, pictures."""
+
+import json
+import subprocess
+import sys
+import time
+
+import keras
+import pytest
+
+from tests.examples.conftest import EXAMPLES, kinds
+
+SMALL = ["--timesteps", "8", "--units", "4", "--epochs", "3"]
+
+
+@pytest.fixture
+def no_fresh_process(example, monkeypatch):
+    monkeypatch.setattr(example("adding_problem").subprocess, "run", lambda *a, **k: None)
+
+
+def test_writes_everything(run, tmp_path, capfd):
+    result = run("adding_problem", *SMALL, "--seed", "3")
+    output = tmp_path / "output"
+    assert kinds(output) == [f"adding_problem-IndRNN-8.{kind}" for kind in ("json", "keras", "png")]
+    assert not (output / "checkpoints" / "adding_problem-IndRNN-8").exists()
+    rows = [line.split() for line in capfd.readouterr().out.splitlines()[-10:]]
+    assert all(0 <= float(true) <= 2 and abs(float(answer)) < 10 for true, answer in rows)
+
+    command = "python examples/adding_problem.py --units 4 --epochs 3 --seed 3 --timesteps 8"
+    assert result["command"] == command
+    assert (result["steps"], result["epochs"], result["ended_by"]) == (300, 3, "epochs")
+    assert result["curve"]["steps"] == [100, 200, 300]
+    assert result["mse"] == min(result["curve"]["val_loss"])
+    assert result["parameters"] == 4 * 2 + 2 * 4 + 4 * 4 + 2 * 4 + 5
+    assert result["backend"] == keras.backend.backend()
+    assert result["versions"]["keras"] == keras.__version__
+    for key in ("metric", "value", "published", "source", "seconds", "device", "seed"):
+        assert key in result
+    assert str(tmp_path) not in json.dumps(result)
+
+
+@pytest.mark.usefixtures("no_fresh_process")
+def test_another_cell_stops_at_the_target(run):
+    result = run("adding_problem", *SMALL, "--cell", "LSTM", "--target", "100")
+    assert result["curve"]["steps"] == [100]
+    assert (result["cell"], result["ended_by"], result["layers"]) == ("LSTM", "target", 1)
+
+
+@pytest.mark.usefixtures("no_fresh_process")
+def test_stops_within_the_budget_and_keeps_the_best(run, example, tmp_path):
+    result = run("adding_problem", *SMALL, "--budget", "0.0001", "--learning-rate", "3")
+    assert (result["epochs"], result["ended_by"]) == (1, "budget")
+
+
+@pytest.mark.usefixtures("no_fresh_process")
+def test_the_best_weights_count(run, tmp_path):
+    # A rate at which the error goes up and down.
+    result = run("adding_problem", *SMALL, "--learning-rate", "1", "--epochs", "6")
+    errors = result["curve"]["val_loss"]
+    assert errors[-1] != min(errors), "choose a seed where the last epoch is not the best"
+    model = keras.models.load_model(tmp_path / "output" / "adding_problem-IndRNN-8.keras")
+    from keras_rnncells import datasets
+
+    x, y = datasets.adding_problem(1000, 8, 0)
+    mse = float(((model.predict(x, verbose=0) - y) ** 2).mean())
+    assert mse == pytest.approx(min(errors), rel=1e-4)
+
+
+def start(folder, *options):
+    command = [sys.executable, EXAMPLES / "adding_problem.py", *SMALL, "--output", folder]
+    return subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+@pytest.mark.usefixtures("no_fresh_process")
+def test_killed_and_resumed_is_the_same_curve(run, tmp_path):
+    options = ["--epochs", "12", "--target", "0"]
+    killed = start(tmp_path / "killed", *options)
+    kept = tmp_path / "killed" / "checkpoints" / "adding_problem-IndRNN-8"
+    for _ in range(1200):
+        if any(kept.glob("00000[3-9]")) or killed.poll() is not None:
+            break
+        time.sleep(0.05)
+    killed.kill()
+    printed = killed.communicate()[0].decode()
+    assert any(kept.glob("0*")) and not kinds(tmp_path / "killed"), printed
+
+    resumed = run("adding_problem", *SMALL, *options, folder=tmp_path / "killed")
+    whole = run("adding_problem", *SMALL, *options, folder=tmp_path / "whole")
+    for result in (resumed, whole):
+        result.pop("seconds"), result["curve"].pop("seconds")
+    assert resumed == whole
+    assert len(whole["curve"]["val_loss"]) == 12
+
+
+@pytest.mark.usefixtures("no_fresh_process")
+def test_another_run_does_not_go_on_from_here(run, example, monkeypatch, tmp_path):
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(example("progress").Progress, "take_best", killed)
+        run("adding_problem", *SMALL)
+    with pytest.raises(SystemExit, match=r"other settings \(learning_rate\).*--output"):
+        run("adding_problem", *SMALL, "--learning-rate", "0.5")
+    assert run("adding_problem", *SMALL)["epochs"] == 3
