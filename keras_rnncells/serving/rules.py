@@ -106,7 +106,7 @@ _ALONG_AXIS = "All Any Concatenate LogSoftmax Max Mean Min OneHot Softmax Sum"
 
 _ENDS = "needs the end of the sequence"
 _REASONS = {
-    **dict.fromkeys(_layers("Bidirectional"), f"reads the sequence from its end: it {_ENDS}"),
+    **dict.fromkeys(_layers("Bidirectional"), f"runs backwards too: it {_ENDS}"),
     **dict.fromkeys(
         _layers(
             "GlobalAveragePooling1D",
