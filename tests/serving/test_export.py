@@ -160,7 +160,7 @@ def test_nan_stays_in_its_row(exported, served):
 def test_errors_of_the_server(served):
     assert "step takes" in str(served["cells", "missing"]["error"])
     told = str(served["cells", "shape"]["error"])
-    assert "shape [2,3,5] is not compatible with expected shape [?,?,4]" in told
+    assert "[2,3,5] is not compatible with expected shape [?,?,4]" in told
     assert "shape_of_x" in told
 
 

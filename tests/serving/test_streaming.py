@@ -54,7 +54,7 @@ def gaps(x):
 
 
 @keras.saving.register_keras_serializable("tests")
-class Doubling:
+class Doubling(layers.Layer):
     """A cell whose output is not its state."""
 
     state_size, output_size = U, 2
@@ -62,18 +62,6 @@ class Doubling:
     def call(self, inputs, states):
         h = keras.ops.tanh(states[0] + keras.ops.sum(inputs, -1, keepdims=True))
         return 2 * h[:, :2] + 1, [h]
-
-    __call__ = call
-
-    def get_initial_state(self, batch_size):
-        return [keras.ops.zeros((batch_size, U))]
-
-    def get_config(self):
-        return {}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls()
 
 
 def inner_model():
