@@ -69,7 +69,9 @@ class _Steps:
             return operation(*args, **kwargs)
         if len(timed) < len(tensors) and not rules.is_recurrent(operation):
             raise NotStreamable(operation, "joins a sequence and what is known at its end only")
-        special = self.special(operation, tensors, kwargs.get("mask"))
+        mask = kwargs.get("mask")
+        mask = kwargs.get("sequences_mask") if mask is None else mask
+        special = self.special(operation, tensors, mask)
         if special is not None:
             return special
         rules.check_per_step(operation, tensors)
