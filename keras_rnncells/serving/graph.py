@@ -47,13 +47,13 @@ def names(model: keras.Model) -> tuple[list[str], list[str]]:
     inputs = _numbered("inputs", [None if _automatic(name) else name for name in inputs])
     structure = None if isinstance(model, keras.Sequential) else model.output
     if isinstance(structure, dict):
-        outputs = sorted(structure)
+        outputs = keras.tree.flatten(type(structure)({key: key for key in structure}))
     elif len(model.outputs) > 1:
         outputs = model.output_names
     else:
         outputs = [None]
-    if len(set(outputs)) < len(outputs):
-        outputs = [None] * len(outputs)
+    if len(set(outputs)) < len(model.outputs):
+        outputs = [None] * len(model.outputs)
     return [identifier(x) for x in inputs], [identifier(y) for y in _numbered("outputs", outputs)]
 
 
@@ -74,6 +74,10 @@ def _numbered(word: str, given: list[str | None]) -> list[str]:
 
 class _End(keras.layers.Layer):
     """Marks an output."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.supports_masking = True
 
     def call(self, inputs: Any) -> Any:
         return inputs

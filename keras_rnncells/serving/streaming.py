@@ -67,11 +67,13 @@ class _Steps:
         timed = [x for x in tensors if self.over_time(x)]
         if not timed:  # behind the last step: a function of what is known by now
             return operation(*args, **kwargs)
-        special = self.special(operation, tensors, kwargs.get("mask"))
+        if len(timed) < len(tensors) and not rules.is_recurrent(operation):
+            raise NotStreamable(operation, "joins a sequence and what is known at its end only")
+        mask = kwargs.get("mask")
+        mask = kwargs.get("sequences_mask") if mask is None else mask
+        special = self.special(operation, tensors, mask)
         if special is not None:
             return special
-        if len(timed) < len(tensors):
-            raise NotStreamable(operation, "joins a sequence and what is known at its end only")
         rules.check_per_step(operation, tensors)
         return self.mark(operation(*args, **kwargs))
 
@@ -229,7 +231,8 @@ class _RecurrentChunk(_Part):
         from_states = isinstance(cell, RecurrentCell) or type(cell) in SHOW_THEIR_STATE
         self.repeats = masked and not from_states and not layer.zero_output_for_mask
         if self.repeats:
-            self.state_specs.append(("output", (cell.output_size,), self.state_specs[0][2]))
+            _, first, dtype = self.state_specs[0]
+            self.state_specs.append(("output", (getattr(cell, "output_size", first[-1]),), dtype))
 
     def of_cell(self, states: list[Any]) -> list[Any]:
         return states[:-1] if self.repeats else states
