@@ -69,7 +69,7 @@ def two_outputs():
 
 
 def not_causal():
-    both = layers.Bidirectional(layers.GRU(U, return_sequences=True))
+    both = layers.Bidirectional(layers.GRU(U, return_sequences=True, name="both_ways"))
     return keras.Sequential([keras.Input((None, D), name="x"), both, layers.Dense(2)])
 
 
