@@ -28,6 +28,8 @@ DATA = {
     "model holds none of its images.",
     "ptb_characters": "Penn Treebank, Mikolov's preprocessing. The text is licensed by the "
     "Linguistic Data Consortium and is not part of the model.",
+    "spoken_digits": "Free Spoken Digit Dataset, CC BY-SA 4.0; the model holds none of its "
+    "recordings.",
 }
 ANSWERS = {
     "adding_problem": "`[batch, {0}, 2]`: number and mark of each step. Answer: the sum "
@@ -36,6 +38,9 @@ ANSWERS = {
     "`[batch, 10]`.",
     "ptb_characters": "`[batch, steps]`: numbers of characters. Answer: logits of the next one "
     "`[batch, steps, 50]`.",
+    "spoken_digits": "`[batch, steps, {1}]`: log-mel frames, 100 a second, as "
+    "`examples/serving/digits.py` makes them. Answer: logits of the digits at each step "
+    "`[batch, steps, 10]`.",
 }
 
 

@@ -46,8 +46,9 @@ def row(result: dict) -> str:
     published = "-"
     if result["published"] is not None:
         published = f"{number(result['published'])} ({result['source']})"
+    name = " ".join(filter(None, [result["experiment"], result["variant"]]))
     cells = (
-        f"[{result['experiment']} {result['variant']}](results/{result['name']}.json)",
+        f"[{name}](results/{result['name']}.json)",
         f"{result['cell']}, {result['layers']} x {result['units']}",
         result["metric"],
         published,

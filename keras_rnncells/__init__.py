@@ -24,6 +24,7 @@ from keras_rnncells import (
     initializers,
     models,
     regularizers,
+    serving,
 )
 from keras_rnncells.base import RNN
 from keras_rnncells.cells.table import *  # noqa: F403
@@ -39,5 +40,6 @@ __all__ = [
     "initializers",
     "models",
     "regularizers",
+    "serving",
     *(cls.__name__ for row in cells.CELLS.values() for cls in (row.layer, row.cell)),
 ]

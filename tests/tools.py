@@ -115,3 +115,49 @@ def write_mnist(folder, train=60, test=30):
         disable_shuffling=True,
     )
     return arrays
+
+
+def write_spoken_digit(folder, numbers=(0, 5, 10, 11)):
+    """Writes a `spoken_digit` of tones into a folder of TFDS, in the real format.
+
+    Returns its sounds by name. One speaker says each digit once for each of the numbers.
+    """
+    tfds = pytest.importorskip("tensorflow_datasets")
+    tf = pytest.importorskip("tensorflow")
+    rng = np.random.default_rng(0)
+    sounds = {}
+    for digit in range(10):
+        for number in numbers:
+            times = np.arange(rng.integers(1200, 2400)) / 8000
+            tone = np.sin(2 * np.pi * (200 + 300 * digit) * times)
+            sound = 8000 * tone + 50 * rng.normal(size=len(times))
+            sounds[f"{digit}_nobody_{number}.wav"] = sound.astype("int64")
+    features = tfds.features.FeaturesDict(
+        {
+            "audio": tfds.features.Audio(file_format="wav", sample_rate=8000),
+            "audio/filename": tfds.features.Text(),
+            "label": tfds.features.ClassLabel(num_classes=10),
+        }
+    )
+
+    def examples():
+        for name, sound in sounds.items():
+            yield {"audio": sound, "audio/filename": name, "label": int(name[0])}
+
+    dataset = tf.data.Dataset.from_generator(
+        examples,
+        output_signature={
+            "audio": tf.TensorSpec([None], tf.int64),
+            "audio/filename": tf.TensorSpec([], tf.string),
+            "label": tf.TensorSpec([], tf.int64),
+        },
+    )
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="spoken_digit",
+        version="1.0.9",
+        features=features,
+        split_datasets={"train": dataset},
+        data_dir=folder,
+        disable_shuffling=True,
+    )
+    return sounds

@@ -1,0 +1,342 @@
+"""What is exported, run as a server runs it: answers, shapes, and the folder that it finds."""
+
+import json
+import os
+import threading
+
+import keras
+import numpy as np
+import pytest
+
+import keras_rnncells as kr
+from keras_rnncells import serving
+from keras_rnncells.cells import CELLS
+from tests.serving import tools
+
+if not tools.ON_TENSORFLOW:
+    pytest.skip(tools.REASON, allow_module_level=True)
+
+layers = keras.layers
+B, T, D, U = 3, 7, 4, 5
+
+
+def every_cell():
+    """One output for each cell, one that is all steps and one that is the last in turn."""
+    x = keras.Input((None, D), name="x")
+    outputs = {
+        name: row.layer(U, return_sequences=i % 2 == 0, zoneout=0.2, name=f"{name}_1")(x)
+        for i, (name, row) in enumerate(CELLS.items())
+    }
+    stack = layers.StackedRNNCells([layers.LSTMCell(U), kr.SCRNCell(3), layers.GRUCell(2)])
+    outputs["stack"] = layers.RNN(stack, return_sequences=True, name="stack")(x)
+    outputs["keras"] = layers.SimpleRNN(U, name="keras")(outputs["stack"])
+    return tools.randomize(keras.Model(x, outputs))
+
+
+def residual():
+    """Tokens, causal convolutions, normalization, dropout, sums: two outputs of two kinds."""
+    tokens = keras.Input((None,), dtype="int32", name="tokens")
+    x = layers.Embedding(20, D)(tokens)
+    h = layers.Conv1D(D, 3, padding="causal", dilation_rate=2, activation="tanh")(x)
+    h = layers.Dropout(0.5)(layers.BatchNormalization()(h))
+    x = layers.Add()([x, h])
+    h = kr.IndRNN(D, return_sequences=True, dropout=0.3, recurrent_dropout=0.3)(x)
+    x = layers.LayerNormalization()(x + h)
+    h = layers.Concatenate()([x, layers.LSTM(U, return_sequences=True)(x)])
+    h = layers.TimeDistributed(layers.Dense(D, activation="relu"))(h)
+    last = layers.Dense(2, name="last")(kr.GRU(U)(h))
+    return tools.randomize(keras.Model(tokens, [layers.Dense(3, name="each")(h), last]))
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    base = tmp_path_factory.mktemp("models")
+    models = {"cells": every_cell(), "residual": residual()}
+    result = {"val_loss": 0.25}
+    return {
+        name: (model, serving.export(model, base / name, training_result=result))
+        for name, model in models.items()
+    }
+
+
+def arrays(name, batch=B, steps=T):
+    rng = np.random.default_rng(1)
+    if name == "cells":
+        return {"x": rng.normal(size=(batch, steps, D)).astype("float32")}
+    return {"tokens": rng.integers(0, 20, (batch, steps)).astype("int32")}
+
+
+def answers(model, inputs):
+    found = model(next(iter(inputs.values())), training=False)
+    names = found if isinstance(found, dict) else ["each", "last"]
+    values = found.values() if isinstance(found, dict) else found
+    return {name: np.asarray(y) for name, y in zip(names, values, strict=True)}
+
+
+@pytest.fixture(scope="module")
+def served(exported, tmp_path_factory):
+    """All that the tests below ask of the server, in one process."""
+    jobs = {}
+    for name, (_, path) in exported.items():
+        inputs = arrays(name)
+        [key] = inputs
+        jobs[name, "whole"] = path, "serving_default", inputs
+        jobs[name, "long"] = path, "serving_default", arrays(name, 2, 23)
+        jobs[name, "one"] = path, "serving_default", arrays(name, 1, 1)
+        jobs[name, "steps"] = path, "steps", inputs
+        lengths = np.array([2, 5, 7], "int32")
+        padding = np.arange(T) >= lengths[:, None]
+        # As the server's batching pads: with the first element of the tensor.
+        garbage = inputs[key].copy()
+        garbage[padding] = garbage.flat[0]
+        jobs[name, "padded"] = path, "padded", {key: garbage, "lengths": lengths}
+        zeros = {
+            state: np.zeros((B, *spec["shape"][1:]), spec["dtype"])
+            for state, spec in tools.card(path)["states"].items()
+        }
+        jobs[name, "chunk"] = path, "chunk", {key: inputs[key][:, :3], **zeros}
+        spoiled = {state: value.copy() for state, value in zeros.items()}
+        if name == "cells":
+            nan = inputs[key].copy()
+            nan[1] = np.nan
+            jobs[name, "nan"] = path, "chunk", {key: nan, **spoiled}
+        jobs[name, "missing"] = path, "step", {key: inputs[key][:, 0]}
+    wrong = {"x": np.zeros((2, 3, D + 1), "float32")}
+    jobs["cells", "shape"] = exported["cells"][1], "serving_default", wrong
+    found = tools.serve(list(jobs.values()), tmp_path_factory.mktemp("served"))
+    return dict(zip(jobs, found, strict=True))
+
+
+BOTH = pytest.mark.parametrize("name", ["cells", "residual"])
+
+
+@BOTH
+@pytest.mark.parametrize("case, batch, steps", [("whole", B, T), ("long", 2, 23), ("one", 1, 1)])
+def test_whole_sequences(exported, served, name, case, batch, steps):
+    expected = answers(exported[name][0], arrays(name, batch, steps))
+    found = served[name, case]
+    assert set(found) == set(expected)
+    for key, y in expected.items():
+        np.testing.assert_allclose(found[key], y, atol=1e-5, err_msg=key)
+
+
+@BOTH
+def test_steps_give_what_the_whole_gives(exported, served, name):
+    model, path = exported[name]
+    found, whole = served[name, "steps"], answers(model, arrays(name))
+    some = [0, 3, T - 1]  # where the answer is the last step: that for the sequence up to it
+    up_to = [answers(model, {k: v[:, : t + 1] for k, v in arrays(name).items()}) for t in some]
+    for key, over_time in tools.card(path)["over_time"].items():
+        expected = whole[key] if over_time else np.stack([y[key] for y in up_to], 1)
+        steps = found[key] if over_time else found[key][:, some]
+        np.testing.assert_allclose(steps, expected, atol=1e-5, err_msg=key)
+
+
+@BOTH
+def test_padding_is_not_seen(exported, served, name):
+    model, path = exported[name]
+    for row, length in enumerate([2, 5, 7]):
+        short = {k: v[row : row + 1, :length] for k, v in arrays(name).items()}
+        for key, y in answers(model, short).items():
+            found = served[name, "padded"][key][row]
+            found = found[:length] if tools.card(path)["over_time"][key] else found
+            np.testing.assert_allclose(found, y[0], atol=1e-5, err_msg=key)
+
+
+@BOTH
+def test_chunk(exported, served, name):
+    expected = answers(exported[name][0], {k: v[:, :3] for k, v in arrays(name).items()})
+    for key, y in expected.items():
+        np.testing.assert_allclose(served[name, "chunk"][key], y, atol=1e-5, err_msg=key)
+
+
+def test_nan_stays_in_its_row(exported, served):
+    expected = answers(exported["cells"][0], arrays("cells"))
+    for key, y in expected.items():
+        found = served["cells", "nan"][key]
+        np.testing.assert_allclose(found[[0, 2]], y[[0, 2]], atol=1e-5, err_msg=key)
+
+
+def test_errors_of_the_server(served):
+    assert "step takes" in str(served["cells", "missing"]["error"])
+    told = str(served["cells", "shape"]["error"])
+    assert "[2,3,5] is not compatible with expected shape [?,?,4]" in told
+    assert "shape_of_x" in told
+
+
+@BOTH
+def test_nothing_is_compiled(exported, name):
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    saved = saved_model_pb2.SavedModel()
+    saved.ParseFromString((exported[name][1] / "saved_model.pb").read_bytes())
+    functions = saved.meta_graphs[0].graph_def.library.function
+    assert len(functions) > 4
+    for f in functions:
+        assert not any(a["_XlaMustCompile"].b for a in (f.attr, *(n.attr for n in f.node_def)))
+    ops = {node.op for f in functions for node in f.node_def}
+    assert not ops & {"XlaLaunch", "XlaCallModule", "PyFunc", "EagerPyFunc", "CudnnRNNV3"}
+
+
+def test_model_card(exported):
+    card = tools.card(exported["residual"][1])
+    assert list(card["signatures"]) == ["serving_default", "padded", "step", "chunk"]
+    step = card["signatures"]["step"]
+    assert step["inputs"]["tokens"] == {"shape": [None], "dtype": "int32"}
+    assert step["outputs"]["each"] == {"shape": [None, 3], "dtype": "float32"}
+    assert card["signatures"]["chunk"]["inputs"]["tokens"]["shape"] == [None, None]
+    assert card["signatures"]["chunk"]["outputs"]["each"]["shape"] == [None, None, 3]
+    assert card["signatures"]["padded"]["inputs"]["lengths"]["shape"] == [None]
+    states = {name: s["shape"] for name, s in card["states"].items()}
+    suffixes = {name.rstrip("_0123456789"): shape for name, shape in states.items()}
+    assert len(states) == 5 and {s["dtype"] for s in card["states"].values()} == {"float32"}
+    assert [None, 4, D] in suffixes.values() and suffixes.keys() >= {"lstm_h", "lstm_c", "gru_h"}
+    assert card["causal"] is True and card["left_out"] == {}
+    assert card["training_result"] == {"val_loss": 0.25}
+    assert card["versions"]["keras_rnncells"] == kr.__version__
+    assert {"tensorflow", "keras"} < set(card["versions"])
+
+
+@pytest.fixture(scope="module")
+def loaded(exported):
+    import tensorflow as tf
+
+    return tf.saved_model.load(str(exported["residual"][1]))
+
+
+def test_signatures_are_what_the_card_says(exported, loaded):
+    for name, told in tools.card(exported["residual"][1])["signatures"].items():
+        found = loaded.signatures[name]
+        for tensors, specs in (
+            (found.structured_input_signature[1], told["inputs"]),
+            (found.structured_outputs, told["outputs"]),
+        ):
+            assert set(tensors) == set(specs)
+            for key, spec in specs.items():
+                assert tensors[key].shape.as_list() == spec["shape"], (name, key)
+                assert tensors[key].dtype.name == spec["dtype"]
+
+
+def test_warmup_requests_run(exported, loaded):
+    import tensorflow as tf
+
+    from keras_rnncells.serving import warmup
+
+    file = str(exported["residual"][1] / "assets.extra/tf_serving_warmup_requests")
+    found = {}
+    for record in tf.data.TFRecordDataset(file):
+        log = warmup.messages()["PredictionLog"].FromString(record.numpy())
+        request = log.predict_log.request
+        assert request.model_spec.name == "residual"
+        inputs = {entry.key: tf.make_ndarray(entry.value) for entry in request.inputs}
+        found[request.model_spec.signature_name] = inputs
+    assert list(found) == ["serving_default", "padded", "step", "chunk"]
+    for signature, inputs in found.items():
+        loaded.signatures[signature](**{key: tf.constant(v) for key, v in inputs.items()})
+
+
+def test_warmup_is_what_the_stubs_read(exported):
+    pb = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2", exc_type=ImportError)
+    import tensorflow as tf
+
+    file = str(exported["residual"][1] / "assets.extra/tf_serving_warmup_requests")
+    for record in tf.data.TFRecordDataset(file):
+        request = pb.PredictionLog.FromString(record.numpy()).predict_log.request
+        assert request.model_spec.name == "residual" and "tokens" in request.inputs
+
+
+# The folder.
+
+
+def small():
+    return keras.Sequential([keras.Input((None, 2)), layers.Dense(1)])
+
+
+def test_next_free_version(tmp_path):
+    for name in ("3", "notes", ".partial-x"):
+        (tmp_path / "m" / name).mkdir(parents=True)
+    assert serving.export(small(), tmp_path / "m") == tmp_path / "m/4"
+    assert serving.export(small(), str(tmp_path / "m")) == tmp_path / "m/5"
+    assert sorted(os.listdir(tmp_path / "m")) == [".partial-x", "3", "4", "5", "notes"]
+    mode = (tmp_path / "m/4").stat().st_mode
+    assert mode & 0o777 == (tmp_path / "m").stat().st_mode & 0o777  # not that of a temporary one
+
+
+def test_versions_of_many_writers(tmp_path):
+    from keras_rnncells.serving import folders
+
+    barrier = threading.Barrier(8)
+
+    def write(i):
+        with folders.new_version(tmp_path / "m") as version:
+            version.folder.mkdir()
+            (version.folder / "who").write_text(str(i))
+            barrier.wait()
+
+    threads = [threading.Thread(target=write, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(os.listdir(tmp_path / "m")) == [str(i) for i in range(1, 9)]
+    assert len({(tmp_path / f"m/{i}/who").read_text() for i in range(1, 9)}) == 8
+
+
+@pytest.mark.parametrize("there_before", [True, False])
+def test_failing_write_leaves_nothing(tmp_path, monkeypatch, there_before):
+    if there_before:
+        serving.export(small(), tmp_path / "new/m")
+
+    def full(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("keras_rnncells.serving.warmup.write", full)
+    with pytest.raises(OSError, match="No space"):
+        serving.export(small(), tmp_path / "new/m")
+    left = [str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.name.isdigit()]
+    assert left == (["new/m/1"] if there_before else [])
+    assert there_before or not os.listdir(tmp_path)
+
+
+def test_arguments(tmp_path):
+    with pytest.raises(ValueError, match="`formats` must be one of 'tf_saved_model'.*'h5'"):
+        serving.export(small(), tmp_path / "m", formats=("h5",))
+    with pytest.raises(ValueError, match="`streaming` must be one of"):
+        serving.export(small(), tmp_path / "m", streaming="yes")
+    with pytest.raises(ValueError, match="`training_result` must fit into JSON"):
+        serving.export(small(), tmp_path / "m", training_result={"model": small()})
+    with pytest.raises(TypeError, match=r"Expected a keras.Model"):
+        serving.export(layers.Dense(1), tmp_path / "m")
+    assert not os.listdir(tmp_path)
+
+
+def test_compiled_layers_are_refused(tmp_path):
+    """Grouped convolutions, which Keras compiles with XLA on a CPU."""
+    model = keras.Sequential(
+        [keras.Input((None, 4)), layers.Conv1D(4, 3, padding="causal", groups=2)]
+    )
+    with pytest.raises(ValueError, match="XLA, which TensorFlow Serving switches off.*groups > 1"):
+        serving.export(model, tmp_path / "m", streaming=False)
+    assert not os.listdir(tmp_path)
+
+
+def test_not_causal(tmp_path):
+    """Exported for whole sequences with "auto"; the card says why."""
+    x = keras.Input((None, D), name="x")
+    h = layers.Bidirectional(kr.IndRNN(U, return_sequences=True), name="both")(x)
+    h = layers.Bidirectional(layers.LSTM(U), name="ends")(h)
+    model = tools.randomize(keras.Model(x, layers.Dense(2)(h)))
+    with pytest.raises(ValueError, match="layer 'both' .Bidirectional. runs backwards too"):
+        serving.export(model, tmp_path / "m")
+    path = serving.export(model, tmp_path / "m", streaming="auto")
+    card = json.loads((path / "assets.extra/model.json").read_text())
+    assert card["causal"] is False and list(card["signatures"]) == ["serving_default", "padded"]
+    assert "'both'" in card["left_out"]["step"]
+    x = arrays("cells")["x"]
+    garbage = x.copy()
+    garbage[0, 3:], garbage[2, 5:] = np.nan, 7.0
+    lengths = np.array([3, T, 5], "int32")
+    [found] = tools.serve([(path, "padded", {"x": garbage, "lengths": lengths})], tmp_path / "run")
+    for row, length in enumerate(lengths):
+        expected = np.asarray(model(x[row : row + 1, :length]))[0]
+        np.testing.assert_allclose(found["outputs"][row], expected, atol=1e-5)
