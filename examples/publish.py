@@ -2,8 +2,8 @@
 
     python examples/publish.py adding_problem-IndRNN-1000 --from examples/results
 
-writes `saved_models/<name>/1` (a SavedModel), `<name>.keras` and `README.md`, the model card. It
-needs TensorFlow. The experiments say what there is to tell: `<run>.json` beside `<run>.keras`.
+writes `saved_models/<name>/1` (a SavedModel that TensorFlow Serving runs), `<name>.keras` and
+`README.md`, the model card, from `<run>.keras` and `<run>.json`. It needs TensorFlow.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import keras
 from files import whole
 from table import number
 
-import keras_rnncells  # noqa: F401  knows the layers
+from keras_rnncells import serving
 
 HERE = Path(__file__).parent
 SAVED_MODELS = HERE.parent / "saved_models"
@@ -66,8 +66,9 @@ from keras_rnncells import models
 model = models.load("{name}")
 ```
 
-Without Keras: TensorFlow Serving takes the folder of this card as the base path of a model, and
-`tf.saved_model.load("1")` loads it in Python.
+Without Keras: TensorFlow Serving takes the folder of this card as the base path of a model. It has
+the signatures `serving_default` and `padded` for whole sequences, `step` and `chunk` for one step and
+some steps at a time; `1/assets.extra/model.json` describes their inputs, outputs and states.
 """
 
 
@@ -84,8 +85,8 @@ def main(argv: list[str] | None = None) -> None:
     model = keras.models.load_model(file)
     name = args.name or result["experiment"]
     with whole(args.to / name) as new:
-        new.mkdir()
-        model.export(new / "1", format="tf_saved_model", verbose=False)
+        kept = ("experiment", "metric", "value", "published", "command", "seed")
+        serving.export(model, new, training_result={key: result[key] for key in kept})
         shutil.copy(file, new / f"{name}.keras")
         (new / "README.md").write_text(card(name, result, model))
     print(f"Published: {args.to / name}")

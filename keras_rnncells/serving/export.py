@@ -11,11 +11,12 @@ import keras
 import numpy as np
 
 from keras_rnncells.checks import choice
-from keras_rnncells.serving import folders, warmup
+from keras_rnncells.serving import folders, portable, warmup
 from keras_rnncells.serving.signatures import Served, Signature, serve
 from keras_rnncells.version import __version__
 
-FORMATS = ("tf_saved_model",)
+OTHERS = {"litert": portable.write_litert, "onnx": portable.write_onnx}
+FORMATS = ("tf_saved_model", *OTHERS)
 CARD = Path("assets.extra", "model.json")
 WARMUP_STEPS = 16
 
@@ -66,7 +67,10 @@ def export(
             next number free in it.
         streaming: Whether to write `step` and `chunk`. With `True` (default) a model that cannot
             run step by step is refused; `"auto"` writes them where it can, `False` never.
-        formats: The formats to write. `"tf_saved_model"`.
+        formats: The formats to write: `"tf_saved_model"`, and beside it in the same folder
+            `"litert"` (`step.tflite`, with the signature `step`) and `"onnx"` (`step.onnx`, whose
+            new states are called `<state>_new`; needs `tf2onnx` and `onnx`): one step, for devices
+            without TensorFlow.
         training_result: What the model card shall say about the training, such as
             `{"val_loss": 0.1}`: anything that JSON can hold.
 
@@ -88,8 +92,14 @@ def export(
     answer["outputs"], answer["ind_rnn_h"]
     ```
     """
+    formats = (formats,) if isinstance(formats, str) else tuple(formats)
     for one in formats:
         choice("formats", one, FORMATS)
+    if "tf_saved_model" not in formats:
+        raise ValueError(
+            "`formats` must hold 'tf_saved_model', which the others stand beside. Received: "
+            f"formats={formats!r}."
+        )
     path = Path(path)
     if training_result is not None:
         try:
@@ -97,10 +107,18 @@ def export(
         except (TypeError, ValueError) as error:
             raise ValueError(f"`training_result` must fit into JSON: {error}.") from None
     served = serve(model, streaming)
+    others = [OTHERS[one] for one in formats if one in OTHERS]
+    if others and "step" not in served.signatures:
+        raise ValueError(
+            f"LiteRT and ONNX files hold the step, and this model is exported without "
+            f"({served.left_out['step']}). Received: formats={formats!r}."
+        )
     card = describe(model, served, training_result)
     requests = {name: warm(signature) for name, signature in served.signatures.items()}
     with folders.new_version(path.absolute()) as version:
         write_saved_model(served, version.folder)
+        for write in others:
+            write(served, version.folder)
         extra = version.folder / CARD.parent
         extra.mkdir()
         warmup.write(extra, path.absolute().name, requests)

@@ -1,5 +1,6 @@
 """What is exported, run as a server runs it: answers, shapes, and the folder that it finds."""
 
+import importlib.util
 import json
 import os
 import threading
@@ -11,6 +12,7 @@ import pytest
 import keras_rnncells as kr
 from keras_rnncells import serving
 from keras_rnncells.cells import CELLS
+from keras_rnncells.serving import rules
 from tests.serving import tools
 
 if not tools.ON_TENSORFLOW:
@@ -18,6 +20,7 @@ if not tools.ON_TENSORFLOW:
 
 layers = keras.layers
 B, T, D, U = 3, 7, 4, 5
+ONNX = all(importlib.util.find_spec(name) for name in ("tf2onnx", "onnx", "onnxruntime"))
 
 
 def every_cell():
@@ -52,9 +55,12 @@ def residual():
 def exported(tmp_path_factory):
     base = tmp_path_factory.mktemp("models")
     models = {"cells": every_cell(), "residual": residual()}
-    result = {"val_loss": 0.25}
+    options = {
+        "formats": ["tf_saved_model", "litert", *(["onnx"] if ONNX else [])],
+        "training_result": {"val_loss": 0.25},
+    }
     return {
-        name: (model, serving.export(model, base / name, training_result=result))
+        name: (model, serving.export(model, base / name, **options))
         for name, model in models.items()
     }
 
@@ -243,6 +249,80 @@ def test_warmup_is_what_the_stubs_read(exported):
     for record in tf.data.TFRecordDataset(file):
         request = pb.PredictionLog.FromString(record.numpy()).predict_log.request
         assert request.model_spec.name == "residual" and "tokens" in request.inputs
+
+
+# Other formats.
+
+
+def steps_of(path, call, inputs, new=""):
+    """All answers of a function that runs one step."""
+    states = {
+        state: np.zeros((B, *spec["shape"][1:]), spec["dtype"])
+        for state, spec in tools.card(path)["states"].items()
+    }
+    answers = []
+    for t in range(T):
+        found = call({**{key: value[:, t] for key, value in inputs.items()}, **states})
+        states = {state: found.pop(state + new) for state in states}
+        answers.append(found)
+    return {name: np.stack([a[name] for a in answers], 1) for name in answers[0]}
+
+
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated:UserWarning")
+@BOTH
+def test_litert(exported, served, name):
+    import tensorflow as tf
+
+    path = exported[name][1]
+    interpreter = tf.lite.Interpreter(str(path / "step.tflite"))
+    runner = interpreter.get_signature_runner("step")
+    found = steps_of(path, lambda tensors: runner(**tensors), arrays(name))
+    for key, answers in found.items():
+        np.testing.assert_allclose(answers, served[name, "steps"][key], atol=1e-5, err_msg=key)
+
+
+@pytest.mark.skipif(not ONNX, reason="tf2onnx, onnx or onnxruntime is not installed")
+@BOTH
+def test_onnx(exported, served, name):
+    import onnxruntime
+
+    path = exported[name][1]
+    session = onnxruntime.InferenceSession(str(path / "step.onnx"))
+    names = [output.name for output in session.get_outputs()]
+
+    def call(tensors):
+        return dict(zip(names, session.run(names, tensors), strict=True))
+
+    found = steps_of(path, call, arrays(name), new="_new")
+    for key, answers in found.items():
+        np.testing.assert_allclose(answers, served[name, "steps"][key], atol=1e-5, err_msg=key)
+
+
+def test_other_formats_need_the_step(tmp_path):
+    with pytest.raises(ValueError, match=r"hold the step.*\(not asked for\)"):
+        serving.export(small(), tmp_path / "m", False, ("tf_saved_model", "litert"))
+    with pytest.raises(ValueError, match="must hold 'tf_saved_model'"):
+        serving.export(small(), tmp_path / "m", formats=("litert",))
+
+
+@keras.saving.register_keras_serializable("tests")
+class Erf(layers.Layer):
+    """LiteRT has no such operation."""
+
+    def call(self, inputs):
+        return keras.ops.erf(inputs)
+
+
+def test_formats_that_cannot_be_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(rules, "_PER_STEP", dict(rules._PER_STEP))
+    serving.register_per_step(Erf)
+    model = keras.Sequential([keras.Input((None, 2)), Erf(), kr.IndRNN(2)])
+    with pytest.raises(ValueError, match="cannot be written for LiteRT"):
+        serving.export(model, tmp_path / "m", formats=("tf_saved_model", "litert"))
+    if not ONNX:
+        with pytest.raises(ImportError, match="needs tf2onnx: run `pip install tf2onnx onnx`"):
+            serving.export(model, tmp_path / "m", formats=("tf_saved_model", "onnx"))
+    assert not os.listdir(tmp_path)
 
 
 # The folder.
