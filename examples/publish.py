@@ -66,9 +66,9 @@ from keras_rnncells import models
 model = models.load("{name}")
 ```
 
-Without Keras: TensorFlow Serving takes the folder of this card as the base path of a model. It has
-the signatures `serving_default` and `padded` for whole sequences, `step` and `chunk` for one step and
-some steps at a time; `1/assets.extra/model.json` describes their inputs, outputs and states.
+Without Keras: TensorFlow Serving takes the folder of this card as the base path of a model. Its
+signatures are `serving_default` and `padded` for whole sequences, `step` and `chunk` for one step
+and some steps at a time; `1/assets.extra/model.json` has their inputs, outputs and states.
 """
 
 
