@@ -17,8 +17,7 @@ import math
 import sys
 
 import keras
-import numpy as np
-from experiment import Run, parameters, parse, parser, plot_curve
+from experiment import Run, parse, parser, plot_curve
 
 from keras_rnncells import datasets, models
 
@@ -85,25 +84,18 @@ def build_model(vocabulary: int, args: argparse.Namespace, units: int) -> keras.
     )
 
 
-def units_for(vocabulary: int, args: argparse.Namespace) -> int:
-    """The units a layer with which the network has the most weights that are allowed."""
-    # The number of weights is a polynomial of degree 2 in that of units.
-    units = np.array([8, 16, 24])
-    weights = [parameters(build_model(vocabulary, args, n)) for n in units.tolist()]
-    a, b, c = np.polyfit(units, weights, 2)
-    most = (-b + math.sqrt(b * b - 4 * a * (c - args.parameters))) / (2 * a)
-    return max(1, math.floor(most + 1e-6))
-
-
 def main(argv: list[str] | None = None) -> None:
     args = options(argv)
     try:
         text = datasets.penn_treebank(args.data_dir)
     except OSError as error:  # missing or damaged: one sentence
         sys.exit(str(error))
-    args.units = args.units or units_for(len(text.symbols), args)
+    vocabulary = len(text.symbols)
+    args.units = args.units or models.units_for(
+        lambda units: build_model(vocabulary, args, units), args.parameters
+    )
     run = Run("ptb_characters", args, f"{args.layers}-{args.kind}")
-    model = build_model(len(text.symbols), args, args.units)
+    model = build_model(vocabulary, args, args.units)
 
     def streams(ids, **arguments):
         return datasets.Streams(ids, args.batch_size, args.window, **arguments)

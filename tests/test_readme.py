@@ -1,5 +1,6 @@
 """The README does what it says."""
 
+import importlib.util
 import json
 import pathlib
 import re
@@ -26,9 +27,13 @@ def test_table_of_cells():
 
 
 @pytest.mark.parametrize("code", blocks("python"))
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:keras_tuner")
 def test_code_runs(code, tmp_path, monkeypatch, capsys):
     if "serving" in code and keras.backend.backend() != "tensorflow":
         pytest.skip("models are exported on TensorFlow")
+    for name in re.findall(r"^import (\w+)", code, re.MULTILINE):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed")
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "README.md", "exec"), {})
     assert capsys.readouterr().out

@@ -7,4 +7,8 @@ from keras_rnncells.models.language import (
 )
 from keras_rnncells.models.normalization import StepBatchNormalization as StepBatchNormalization
 from keras_rnncells.models.pretrained import load as load
+from keras_rnncells.models.sizes import (
+    count_parameters as count_parameters,
+    units_for as units_for,
+)
 from keras_rnncells.models.stacks import dense as dense, plain as plain, residual as residual
