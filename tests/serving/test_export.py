@@ -270,7 +270,7 @@ def steps_of(path, call, inputs, new=""):
     return {name: np.stack([a[name] for a in answers], 1) for name in answers[0]}
 
 
-@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated:UserWarning")
+@pytest.mark.filterwarnings(r"ignore:\s*Warning:UserWarning")  # to take ai_edge_litert
 @BOTH
 def test_litert(exported, served, name):
     import tensorflow as tf
