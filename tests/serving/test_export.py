@@ -115,11 +115,10 @@ def test_chunk(exported, served, name):
 
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.parent.name)
 def test_published_models(served, path):
-    [x] = inputs_of(path).values()
-    expected = np.asarray(kr.models.load(path.parent.name)(x))
+    """Step by step what they answer whole, which `tests/examples` compares with Keras' answers."""
     for name, over_time in tools.card(path)["over_time"].items():
         whole, steps = served[path, "whole"][name], served[path, "steps"][name]
-        np.testing.assert_allclose(whole, expected, atol=1e-5)
+        assert np.ptp(whole) > 1e-3  # an answer that depends on the inputs
         np.testing.assert_allclose(steps if over_time else steps[:, -1], whole, atol=1e-5)
 
 
