@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from pathlib import Path
 
 import keras
@@ -81,13 +80,13 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
 
     result = json.loads((args.folder / f"{args.run}.json").read_text())
-    file = args.folder / f"{args.run}.keras"
-    model = keras.models.load_model(file)
+    # Without the state of the optimizer, which is twice as large as the weights.
+    model = keras.models.load_model(args.folder / f"{args.run}.keras", compile=False)
     name = args.name or result["experiment"]
     with whole(args.to / name) as new:
         kept = ("experiment", "metric", "value", "published", "command", "seed")
         serving.export(model, new, training_result={key: result[key] for key in kept})
-        shutil.copy(file, new / f"{name}.keras")
+        model.save(new / f"{name}.keras")
         (new / "README.md").write_text(card(name, result, model))
     print(f"Published: {args.to / name}")
 

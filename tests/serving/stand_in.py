@@ -116,6 +116,7 @@ class Server:
 def _http(server, port):
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def do_GET(self):
             self.answer(lambda body: _get(server, self.path))
@@ -150,7 +151,9 @@ def _http(server, port):
             super().process_request(request, address)
 
     http = Http(("127.0.0.1", port), Handler)
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02})
+    thread = threading.Thread(
+        target=http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+    )
     thread.start()
 
     def stop():

@@ -361,8 +361,9 @@ def test_wrong_request_is_not_repeated(start, clients, scheme):
 
 def test_deadline(start, clients, scheme):
     server = start("signal")
-    client = clients(server, scheme, timeout=0.2, retries=1)
+    client = clients(server, scheme, retries=1)
     client.predict(sequences(1))
+    client._transport.timeout = 0.2  # now that the model is loaded
     server.delay = 0.6
     with pytest.raises(serving.ServerError, match=r", 2 times.*no answer within 0.2 s") as e:
         client.predict(sequences(1))
@@ -375,8 +376,10 @@ def test_slow_answer_is_repeated_without_harm(models, start, clients, scheme):
     server = start("signal")
     x = sequences(1)
     expected = np.asarray(models["signal"][1][0](x))
-    session = clients(server, scheme, timeout=0.3).session()
+    client = clients(server, scheme)
+    session = client.session()
     near(session.step(x[:, 0]), expected[:, 0])
+    client._transport.timeout = 0.3  # now that the model is loaded
     server.delay = 0.6
     threading.Timer(0.5, setattr, (server, "delay", 0)).start()
     near(session.step(x[:, 1]), expected[:, 1])

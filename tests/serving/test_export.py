@@ -1,9 +1,10 @@
 """What is exported, run as a server runs it: answers, shapes, and the folder that it finds."""
 
-import importlib.util
 import json
 import os
+import re
 import threading
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -11,72 +12,26 @@ import pytest
 
 import keras_rnncells as kr
 from keras_rnncells import serving
-from keras_rnncells.cells import CELLS
 from keras_rnncells.serving import rules
 from tests.serving import tools
+from tests.serving.tools import ONNX, B, D, T, U, answers, arrays
 
 if not tools.ON_TENSORFLOW:
     pytest.skip(tools.REASON, allow_module_level=True)
 
 layers = keras.layers
-B, T, D, U = 3, 7, 4, 5
-ONNX = all(importlib.util.find_spec(name) for name in ("tf2onnx", "onnx", "onnxruntime"))
+PUBLISHED = sorted(Path(__file__).parents[2].glob("saved_models/*/1"))
 
 
-def every_cell():
-    """One output for each cell, one that is all steps and one that is the last in turn."""
-    x = keras.Input((None, D), name="x")
-    outputs = {
-        name: row.layer(U, return_sequences=i % 2 == 0, zoneout=0.2, name=f"{name}_1")(x)
-        for i, (name, row) in enumerate(CELLS.items())
-    }
-    stack = layers.StackedRNNCells([layers.LSTMCell(U), kr.SCRNCell(3), layers.GRUCell(2)])
-    outputs["stack"] = layers.RNN(stack, return_sequences=True, name="stack")(x)
-    outputs["keras"] = layers.SimpleRNN(U, name="keras")(outputs["stack"])
-    return tools.randomize(keras.Model(x, outputs))
-
-
-def residual():
-    """Tokens, causal convolutions, normalization, dropout, sums: two outputs of two kinds."""
-    tokens = keras.Input((None,), dtype="int32", name="tokens")
-    x = layers.Embedding(20, D)(tokens)
-    h = layers.Conv1D(D, 3, padding="causal", dilation_rate=2, activation="tanh")(x)
-    h = layers.Dropout(0.5)(layers.BatchNormalization()(h))
-    x = layers.Add()([x, h])
-    h = kr.IndRNN(D, return_sequences=True, dropout=0.3, recurrent_dropout=0.3)(x)
-    x = layers.LayerNormalization()(x + h)
-    h = layers.Concatenate()([x, layers.LSTM(U, return_sequences=True)(x)])
-    h = layers.TimeDistributed(layers.Dense(D, activation="relu"))(h)
-    last = layers.Dense(2, name="last")(kr.GRU(U)(h))
-    return tools.randomize(keras.Model(tokens, [layers.Dense(3, name="each")(h), last]))
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    base = tmp_path_factory.mktemp("models")
-    models = {"cells": every_cell(), "residual": residual()}
-    options = {
-        "formats": ["tf_saved_model", "litert", *(["onnx"] if ONNX else [])],
-        "training_result": {"val_loss": 0.25},
-    }
-    return {
-        name: (model, serving.export(model, base / name, **options))
-        for name, model in models.items()
-    }
-
-
-def arrays(name, batch=B, steps=T):
-    rng = np.random.default_rng(1)
-    if name == "cells":
-        return {"x": rng.normal(size=(batch, steps, D)).astype("float32")}
-    return {"tokens": rng.integers(0, 20, (batch, steps)).astype("int32")}
-
-
-def answers(model, inputs):
-    found = model(next(iter(inputs.values())), training=False)
-    names = found if isinstance(found, dict) else ["each", "last"]
-    values = found.values() if isinstance(found, dict) else found
-    return {name: np.asarray(y) for name, y in zip(names, values, strict=True)}
+def inputs_of(path, batch=2, steps=30):
+    """Any inputs of an exported model."""
+    rng, inputs = np.random.default_rng(0), {}
+    for name, spec in tools.card(path)["signatures"]["serving_default"]["inputs"].items():
+        shape = [batch, spec["shape"][1] or steps, *spec["shape"][2:]]
+        tokens = spec["dtype"].startswith("int")
+        numbers = rng.integers(0, 10, shape) if tokens else rng.uniform(size=shape)
+        inputs[name] = numbers.astype(spec["dtype"])
+    return inputs
 
 
 @pytest.fixture(scope="module")
@@ -101,12 +56,14 @@ def served(exported, tmp_path_factory):
             for state, spec in tools.card(path)["states"].items()
         }
         jobs[name, "chunk"] = path, "chunk", {key: inputs[key][:, :3], **zeros}
-        spoiled = {state: value.copy() for state, value in zeros.items()}
         if name == "cells":
             nan = inputs[key].copy()
             nan[1] = np.nan
-            jobs[name, "nan"] = path, "chunk", {key: nan, **spoiled}
-        jobs[name, "missing"] = path, "step", {key: inputs[key][:, 0]}
+            jobs[name, "nan"] = path, "chunk", {key: nan, **zeros}
+    for path in PUBLISHED:
+        inputs = inputs_of(path)
+        jobs[path, "whole"] = path, "serving_default", inputs
+        jobs[path, "steps"] = path, "steps", inputs
     wrong = {"x": np.zeros((2, 3, D + 1), "float32")}
     jobs["cells", "shape"] = exported["cells"][1], "serving_default", wrong
     found = tools.serve(list(jobs.values()), tmp_path_factory.mktemp("served"))
@@ -156,6 +113,15 @@ def test_chunk(exported, served, name):
         np.testing.assert_allclose(served[name, "chunk"][key], y, atol=1e-5, err_msg=key)
 
 
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.parent.name)
+def test_published_models(served, path):
+    """Step by step what they answer whole, which `tests/examples` compares with Keras' answers."""
+    for name, over_time in tools.card(path)["over_time"].items():
+        whole, steps = served[path, "whole"][name], served[path, "steps"][name]
+        assert np.ptp(whole) > 1e-3  # an answer that depends on the inputs
+        np.testing.assert_allclose(steps if over_time else steps[:, -1], whole, atol=1e-5)
+
+
 def test_nan_stays_in_its_row(exported, served):
     expected = answers(exported["cells"][0], arrays("cells"))
     for key, y in expected.items():
@@ -163,8 +129,7 @@ def test_nan_stays_in_its_row(exported, served):
         np.testing.assert_allclose(found[[0, 2]], y[[0, 2]], atol=1e-5, err_msg=key)
 
 
-def test_errors_of_the_server(served):
-    assert "step takes" in str(served["cells", "missing"]["error"])
+def test_wrong_shapes_are_told_by_name(served):
     told = str(served["cells", "shape"]["error"])
     assert "[2,3,5] is not compatible with expected shape [?,?,4]" in told
     assert "shape_of_x" in told
@@ -194,7 +159,7 @@ def test_model_card(exported):
     assert card["signatures"]["chunk"]["outputs"]["each"]["shape"] == [None, None, 3]
     assert card["signatures"]["padded"]["inputs"]["lengths"]["shape"] == [None]
     states = {name: s["shape"] for name, s in card["states"].items()}
-    suffixes = {name.rstrip("_0123456789"): shape for name, shape in states.items()}
+    suffixes = {re.sub(r"_\d+", "", name): shape for name, shape in states.items()}
     assert len(states) == 5 and {s["dtype"] for s in card["states"].values()} == {"float32"}
     assert [None, 4, D] in suffixes.values() and suffixes.keys() >= {"lstm_h", "lstm_c", "gru_h"}
     assert card["causal"] is True and card["left_out"] == {}
@@ -208,6 +173,11 @@ def loaded(exported):
     import tensorflow as tf
 
     return tf.saved_model.load(str(exported["residual"][1]))
+
+
+def test_missing_states_are_told_by_name(loaded):
+    with pytest.raises(TypeError, match=r"missing.*gru(_\d+)?_h"):
+        loaded.signatures["step"](tokens=arrays("residual")["tokens"][:, 0])
 
 
 def test_signatures_are_what_the_card_says(exported, loaded):
@@ -268,7 +238,7 @@ def steps_of(path, call, inputs, new=""):
     return {name: np.stack([a[name] for a in answers], 1) for name in answers[0]}
 
 
-@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated:UserWarning")
+@pytest.mark.filterwarnings(r"ignore:\s*Warning:UserWarning")  # to take ai_edge_litert
 @BOTH
 def test_litert(exported, served, name):
     import tensorflow as tf
@@ -277,8 +247,8 @@ def test_litert(exported, served, name):
     interpreter = tf.lite.Interpreter(str(path / "step.tflite"))
     runner = interpreter.get_signature_runner("step")
     found = steps_of(path, lambda tensors: runner(**tensors), arrays(name))
-    for key, answers in found.items():
-        np.testing.assert_allclose(answers, served[name, "steps"][key], atol=1e-5, err_msg=key)
+    for key, y in found.items():
+        np.testing.assert_allclose(y, served[name, "steps"][key], atol=1e-5, err_msg=key)
 
 
 @pytest.mark.skipif(not ONNX, reason="tf2onnx, onnx or onnxruntime is not installed")
@@ -294,8 +264,8 @@ def test_onnx(exported, served, name):
         return dict(zip(names, session.run(names, tensors), strict=True))
 
     found = steps_of(path, call, arrays(name), new="_new")
-    for key, answers in found.items():
-        np.testing.assert_allclose(answers, served[name, "steps"][key], atol=1e-5, err_msg=key)
+    for key, y in found.items():
+        np.testing.assert_allclose(y, served[name, "steps"][key], atol=1e-5, err_msg=key)
 
 
 def test_other_formats_need_the_step(tmp_path):

@@ -35,6 +35,11 @@ def model():
 
 
 @pytest.fixture(scope="module")
+def own(model):
+    return serving.StreamingModel(model)
+
+
+@pytest.fixture(scope="module")
 def base(model, tmp_path_factory):
     base = tmp_path_factory.mktemp("models") / "m"
     serving.export(model, base)
@@ -78,8 +83,8 @@ def test_steps_and_chunks(stream, x, expected):
     np.testing.assert_allclose(stream.step(x[:, 0]), expected[:, 0], atol=1e-5)
 
 
-def test_from_a_model(model, loaded, x, expected):
-    own = serving.StreamingModel(model)
+def test_from_a_model(own, loaded, x, expected):
+    own.reset()
     assert own.card["identity"] == loaded.card["identity"]
     assert own.card["states"] == loaded.card["states"]
     np.testing.assert_allclose(own.chunk(x), expected, atol=1e-5)
@@ -117,12 +122,12 @@ def test_sessions_of_many_rows(stream, x, expected):
     assert stream.state is None
 
 
-def test_save_and_restore(stream, model, x, expected, tmp_path):
+def test_save_and_restore(stream, own, x, expected, tmp_path):
     session = stream.session()
     session.chunk(x[:, :4])
     session.save(tmp_path / "s.npz")
     session.chunk(x[:, 4:])
-    restored = serving.StreamingModel(model).session(tmp_path / "s.npz")
+    restored = own.session(tmp_path / "s.npz")
     np.testing.assert_allclose(restored.chunk(x[:, 4:]), expected[:, 4:], atol=1e-5)
     assert os.listdir(tmp_path) == ["s.npz"]
     stream.session().save(tmp_path / "new.npz")
