@@ -136,7 +136,7 @@ class RNNHyperModel(keras_tuner.HyperModel):
         method: str,
         name: str,
         *args: Any,
-        where: dict[str, Sequence[str]] | None = None,
+        where: tuple[str, Sequence[str]] | None = None,
         **kwargs: Any,
     ) -> Any:
         """The value of a hyperparameter: the fixed one, or one to be searched.
@@ -146,21 +146,22 @@ class RNNHyperModel(keras_tuner.HyperModel):
             method: its kind, as a method of `hp`, such as `"Choice"`.
             name: its name.
             *args: the other arguments of that method.
-            where: hyperparameters on which it depends, and their values with which it is active.
+            where: the hyperparameter on which it depends, and its values with which it is active.
+                One only: KerasTuner finds no second one inside the scope of the first.
             **kwargs: the other arguments of that method.
 
         Returns:
             Its value, `None` if it is not active.
         """
-        with contextlib.ExitStack() as scopes:
-            for parent, values in (where or {}).items():
-                possible = {"cell": self.cells, "kind": self.kinds}.get(parent, values)
-                if parent in self.fixed:
-                    possible = [self.fixed[parent]]
-                values = [v for v in values if v in possible]
-                if not values:
-                    return None
-                scopes.enter_context(hp.conditional_scope(parent, values))
+        scope = contextlib.nullcontext()
+        if where is not None:
+            parent, values = where
+            possible = {"cell": self.cells, "kind": self.kinds}.get(parent, values)
+            values = [v for v in values if v in possible]
+            if not values:
+                return None
+            scope = hp.conditional_scope(parent, values)
+        with scope:
             self._asked.add(name)
             if name in self.fixed:
                 return hp.Fixed(name, self.fixed[name])
@@ -226,10 +227,10 @@ class RNNHyperModel(keras_tuner.HyperModel):
 
     def choose_depth(self, hp: keras_tuner.HyperParameters, kind: str) -> int | list[int]:
         """The number of layers, of blocks, or for dense the layers of each block."""
-        layers = self.ask(hp, "Int", "layers", 1, 6, default=2, where={"kind": ["plain"]})
-        blocks = self.ask(hp, "Int", "blocks", 1, 5, where={"kind": ["residual"]})
+        layers = self.ask(hp, "Int", "layers", 1, 6, default=2, where=("kind", ["plain"]))
+        blocks = self.ask(hp, "Int", "blocks", 1, 5, where=("kind", ["residual"]))
         choices = ["2", "3-2", "4-3-2", "8-6-4"]
-        dense = self.ask(hp, "Choice", "dense_blocks", choices, where={"kind": ["dense"]})
+        dense = self.ask(hp, "Choice", "dense_blocks", choices, where=("kind", ["dense"]))
         if kind == "dense":
             return [int(n) for n in dense.split("-")]
         return layers if kind == "plain" else blocks
@@ -238,8 +239,8 @@ class RNNHyperModel(keras_tuner.HyperModel):
         """The units of each layer, for dense its growth."""
         powers = {"step": 2, "sampling": "log"}
         wide = [k for k in KINDS if k != "dense"]
-        units = self.ask(hp, "Int", "units", 32, 512, default=128, where={"kind": wide}, **powers)
-        dense = {"kind": ["dense"]}
+        units = self.ask(hp, "Int", "units", 32, 512, default=128, where=("kind", wide), **powers)
+        dense = ("kind", ["dense"])
         growth = self.ask(hp, "Int", "growth", 8, 32, default=16, where=dense, **powers)
         return growth if kind == "dense" else units
 
@@ -248,7 +249,7 @@ class RNNHyperModel(keras_tuner.HyperModel):
         normalization = self.ask(hp, "Choice", "normalization", ["batch", "none"])
         # States that are carried on ask for the normalization before the recurrence.
         places = ["before", "after"] if self.task == "language" else ["after", "before"]
-        of_indrnn = {"cell": ["IndRNN"], "normalization": ["batch"]}
+        of_indrnn = ("cell", ["IndRNN"])
         place = self.ask(hp, "Choice", "normalization_place", places, where=of_indrnn)
         return None if normalization == "none" else place or "after"
 
@@ -260,7 +261,7 @@ class RNNHyperModel(keras_tuner.HyperModel):
         """`max_timesteps` and `gamma` of IndRNN, as far as they are not the defaults."""
         if self.batch_size is not None:  # no last step: |u| is at most 1
             return {}
-        of_indrnn = {"cell": ["IndRNN"]}
+        of_indrnn = ("cell", ["IndRNN"])
         if self.input_shape[0] is None:
             steps = [1000, 100, 10000]
             bound = self.ask(hp, "Choice", "max_timesteps", steps, where=of_indrnn)
@@ -272,12 +273,12 @@ class RNNHyperModel(keras_tuner.HyperModel):
 
     def choose_cell_arguments(self, hp: keras_tuner.HyperParameters, cell: str) -> dict[str, Any]:
         """Arguments of the cell: where its memory starts."""
-        gain = self.ask(hp, "Choice", "gain", [1.0, 0.1, 0.01], where={"cell": ["IRNN"]})
+        gain = self.ask(hp, "Choice", "gain", [1.0, 0.1, 0.01], where=("cell", ["IRNN"]))
         if gain is not None:
             return {"gain": gain}
         if self.task != "language":  # which has no last step
             choices = ["long", "mixed"]
-            of_indrnn = {"cell": ["IndRNN"]}
+            of_indrnn = ("cell", ["IndRNN"])
             memory = self.ask(hp, "Choice", "last_memory", choices, where=of_indrnn)
             if memory == "mixed":
                 return {"memory": None}
@@ -296,7 +297,7 @@ class RNNHyperModel(keras_tuner.HyperModel):
             # Of one name there may be one range only: GridSearch would mix them.
             name = "learning_rate" if len(self.cells) == 1 else f"learning_rate_{each}"
             low, high = learning_rates(each)
-            where = {"cell": [each]}
+            where = ("cell", [each])
             rates[each] = self.ask(hp, "Float", name, low, high, sampling="log", where=where)
         return rates[cell]
 
@@ -384,11 +385,11 @@ class RNNHyperModel(keras_tuner.HyperModel):
         """The result of a trial that diverged: finite, since oracles calculate with it."""
         if objective is None:
             return self.diverged_score
-        single = getattr(objective, "objectives", [objective])
-        return {
+        values = {
             o.name: self.diverged_score * (1 if o.direction == "min" else -1)
-            for o in [*single, objective]
+            for o in getattr(objective, "objectives", [objective])
         }
+        return {**values, objective.name: objective.get_value(values)}
 
 
 class FromTheStart(keras.callbacks.Callback):
