@@ -18,7 +18,7 @@ import sys
 import keras
 import numpy as np
 from digits import BANDS, HOP, RATE, WINDOW, Decision, Recording, frames, recordings
-from experiment import Run, parse, parser, pyplot, save  # one folder up, see digits.py
+from experiment import Run, parse, parser, plot_curve, pyplot, save  # one folder up, see digits.py
 
 from keras_rnncells import datasets, models
 
@@ -121,7 +121,7 @@ def main(argv: list[str] | None = None) -> None:
     y = np.repeat(digits[:, None], x.shape[1], axis=1)
     last = np.arange(x.shape[1]) == lengths[:, None] - 1  # what is said in the end is what counts
     validation = (x, y, last.astype("float32"))
-    run.fit(model, train, validation, "val_accuracy", validation_batch_size=250)
+    curve = run.fit(model, train, validation, "val_accuracy", validation_batch_size=250)
 
     x, lengths = padded([one.sound for one in test])
     logits = network.predict(x, batch_size=250, verbose=0)
@@ -145,7 +145,7 @@ def main(argv: list[str] | None = None) -> None:
     print(early)
     title = f"Spoken digits: {args.cell}, {args.layers} x {args.units}: {accuracy:.2f} % (test)"
     labels = {"accuracy": "training, each frame", "val_accuracy": "held out, at the end"}
-    run.plot(title, labels, "accuracy")
+    plot_curve(run.path(".png"), curve, title, labels, "accuracy", {})
     plot_heard(run, answers, digits, early)
 
 

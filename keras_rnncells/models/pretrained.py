@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sysconfig
+import zipfile
 from pathlib import Path
 
 import keras
@@ -18,6 +20,17 @@ def folders() -> list[Path]:
     ]
 
 
+def written_by(path: Path) -> str:
+    """The version of Keras that wrote a file."""
+    with zipfile.ZipFile(path) as file:
+        return json.loads(file.read("metadata.json"))["keras_version"]
+
+
+def release(version: str) -> tuple[int, ...]:
+    """The first two numbers of a version, to be compared."""
+    return tuple(int(number) for number in version.split(".")[:2])
+
+
 def load(name: str) -> keras.Model:
     """Loads a trained model of this package.
 
@@ -31,7 +44,8 @@ def load(name: str) -> keras.Model:
         The Keras model.
 
     Raises:
-        ValueError: If there is no model of that name; the message lists those there are.
+        ValueError: If there is no model of that name; the message lists those there are. If the
+            file was written by a newer Keras and cannot be read.
 
     Example:
 
@@ -53,4 +67,13 @@ def load(name: str) -> keras.Model:
             f"There is no trained model {name!r}. Found: {there}. Install keras_rnncells with its "
             "data files, or work in a clone of its repository, where they lie in saved_models/."
         )
-    return keras.saving.load_model(found[name])
+    try:
+        return keras.saving.load_model(found[name])
+    except (TypeError, ValueError) as error:
+        written = written_by(found[name])
+        if release(written) <= release(keras.__version__):
+            raise
+        raise ValueError(
+            f"{found[name].name} was written by Keras {written}, and Keras {keras.__version__} "
+            "cannot read it: run `pip install -U keras`."
+        ) from error

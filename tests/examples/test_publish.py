@@ -53,7 +53,11 @@ def test_published_models_answer_the_same_in_both_forms(path):
     import tensorflow as tf
 
     from keras_rnncells import models, serving
+    from keras_rnncells.models.pretrained import release, written_by
 
+    written = written_by(path.parent / f"{path.parent.name}.keras")
+    if release(written) > release(keras.__version__):
+        pytest.skip(f"written by Keras {written}, which older ones cannot read")
     model = models.load(path.parent.name)
     saved_model = tf.saved_model.load(str(path.parent / "1"))
     shape = [2, 30 if model.input_shape[1] is None else model.input_shape[1]]

@@ -1,7 +1,9 @@
 """Trained models are found beside the package and where it was installed, and nowhere else."""
 
+import json
 import pathlib
 import runpy
+import zipfile
 
 import keras
 import numpy as np
@@ -36,6 +38,25 @@ def test_load(folders):
 def test_unknown_names(folders, name):
     with pytest.raises(ValueError, match="no trained model.*Found: 'tiny'.*saved_models/"):
         load(name)
+
+
+def test_a_file_of_a_newer_keras_says_so(folders):
+    places, _ = folders
+    path = places[1] / "tiny" / "tiny.keras"
+    with zipfile.ZipFile(path) as file:
+        parts = {name: file.read(name) for name in file.namelist()}
+    config = json.loads(parts["config.json"])
+    config["config"]["layers"][1]["config"]["not_yet_known"] = 1
+    for version in ("99.0.0", keras.__version__):
+        metadata = {**json.loads(parts["metadata.json"]), "keras_version": version}
+        parts.update({"config.json": json.dumps(config), "metadata.json": json.dumps(metadata)})
+        with zipfile.ZipFile(path, "w") as file:
+            for name, data in parts.items():
+                file.writestr(name, data)
+        newer = "written by Keras 99.0.0.*pip install -U keras"
+        message = newer if version == "99.0.0" else "not_yet_known"
+        with pytest.raises((TypeError, ValueError), match=message):
+            load("tiny")
 
 
 def test_nothing_installed(tmp_path, monkeypatch):
