@@ -161,6 +161,7 @@ class Run:
             "steps": progress.curve["steps"][-1],
             "epochs": progress.epoch,
             "seconds": round(progress.seconds, 1),
+            "cpu_seconds": round(progress.cpu_seconds, 1),
             "ended_by": progress.ended,
             "backend": keras.backend.backend(),
             "device": device(),

@@ -42,6 +42,7 @@ class Progress(keras.callbacks.Callback):
         self.sign = -1 if "acc" in monitor else 1
         self.epoch = 0
         self.seconds = 0.0
+        self.cpu_seconds = 0.0  # of all cores together: what a busy machine does not stretch
         self.ended: str | None = None
         self.curve: dict[str, list[float]] = {}
         self.best: dict[str, Any] = {}
@@ -67,6 +68,7 @@ class Progress(keras.callbacks.Callback):
         with np.load(kept[-1] / "best.npz") as best:
             self.best = {"weights": [best[name] for name in best.files], **state["best"]}
         self.epoch, self.seconds = state["epoch"], state["seconds"]
+        self.cpu_seconds = state["cpu_seconds"]
         self.ended, self.curve = state["ended"], state["curve"]
         print(f"Goes on after epoch {self.epoch}.", flush=True)
 
@@ -77,7 +79,7 @@ class Progress(keras.callbacks.Callback):
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        self._began = time.perf_counter()
+        self._began = time.perf_counter(), time.process_time()
         self.train.epoch = epoch
         for variable in self.model.variables:
             if variable.name == "seed_generator_state":
@@ -87,8 +89,9 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict) -> None:
         self.epoch = epoch + 1
-        seconds = time.perf_counter() - self._began
+        seconds = time.perf_counter() - self._began[0]
         self.seconds += seconds
+        self.cpu_seconds += time.process_time() - self._began[1]
         point = {
             "steps": int(self.model.optimizer.iterations),
             "seconds": round(self.seconds, 1),
@@ -123,6 +126,7 @@ class Progress(keras.callbacks.Callback):
                 "settings": self.settings,
                 "epoch": self.epoch,
                 "seconds": self.seconds,
+                "cpu_seconds": self.cpu_seconds,
                 "ended": self.ended,
                 "best": {k: v for k, v in self.best.items() if k != "weights"},
                 "curve": self.curve,
