@@ -250,7 +250,9 @@ def device() -> str:
 
         if jax.default_backend() != "cpu":
             return jax.devices()[0].device_kind
-    return f"{os.cpu_count()} CPU cores, {cpu()}"
+    # Those that this process may use.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{cores} CPU core{'s' if cores != 1 else ''}, {cpu()}"
 
 
 def cpu() -> str:
