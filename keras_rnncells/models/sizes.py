@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -19,8 +20,8 @@ def count_parameters(model: keras.Model) -> int:
 def units_for(build: Callable[[int], keras.Model], parameters: int) -> int:
     """The units with which a network has the most weights that are allowed.
 
-    For comparing cells at equal size. `build` is called for a few sizes: the number of weights is a
-    polynomial of degree 2 in the units of a stack, or in the growth of a dense one.
+    For comparing cells at equal size. `build` is called for a few sizes: the number of weights is
+    nearly a polynomial of degree 2 in the units of a stack, or in the growth of a dense one.
 
     Args:
         build: Function from the number of units to a built Keras model.
@@ -37,14 +38,25 @@ def units_for(build: Callable[[int], keras.Model], parameters: int) -> int:
     26
     """
     checks.positive_integer("parameters", parameters)
-    sizes = [8, 16, 24]
-    a, b, c = np.polyfit(sizes, [count_parameters(build(n)) for n in sizes], 2)
-    room = parameters - c
-    if room <= 0:
-        return 1
-    # The root of a x^2 + b x = room, in the form that allows a = 0: one IndRNN layer is linear.
-    units = max(1, math.floor(2 * room / (b + math.sqrt(b * b + 4 * a * room)) + 1e-6))
-    # Where a dense stack halves odd numbers, it is only nearly a polynomial.
-    while units > 1 and count_parameters(build(units)) > parameters:
-        units -= 1
-    return units
+    sizes = [6, 14, 22]
+    polynomial = np.polyfit(sizes, [count_parameters(build(n)) for n in sizes], 2)
+    roots = np.roots(polynomial - [0, 0, parameters])
+    guess = min((root.real for root in roots if root.imag == 0 and root.real > 0), default=1)
+
+    # Not all is a polynomial: a dense stack halves odd numbers, and a tied embedding spares a layer
+    # of its own width. From the guess the bounds move apart until one fits and one does not.
+    @functools.cache
+    def fits(units: int) -> bool:
+        return count_parameters(build(units)) <= parameters
+
+    low = max(1, math.floor(guess + 1e-6))
+    high = low + 1
+    step = 1
+    while low > 1 and not fits(low):
+        low, high, step = max(1, low - step), low, 2 * step
+    while fits(high):
+        low, high, step = high, high + step, 2 * step
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
