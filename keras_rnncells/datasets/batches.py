@@ -87,7 +87,11 @@ class Epochs(keras.utils.PyDataset):
         )
         dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
         count = tf.data.INFINITE_CARDINALITY if epochs is None else epochs * self.steps
-        return dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(1)
+        options = tf.data.Options()
+        # Of which the tuner keeps the end of an iteration waiting, for seconds.
+        options.autotune.enabled = False
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
+        return dataset.prefetch(1).with_options(options)
 
 
 class Batches(Epochs):
