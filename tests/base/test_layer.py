@@ -66,7 +66,10 @@ def test_one_step(row):
     assert_close(layer(x, initial_state=start), [output, *states])
 
 
-@pytest.mark.parametrize("jit_compile", [True, False, "auto"])
+# On JAX "auto" is True; without XLA `test_fits_in_mixed_precision` fits every cell.
+@pytest.mark.parametrize(
+    "jit_compile", ["auto", True] if keras.backend.backend() == "tensorflow" else ["auto"]
+)
 @pytest.mark.parametrize("row", ROWS)
 def test_fits(row, jit_compile):
     """Two batches, the last one smaller; every weight moves."""
