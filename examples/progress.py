@@ -50,7 +50,7 @@ class Progress(keras.callbacks.Callback):
     def resume(self, model: keras.Model) -> None:
         """Takes up what the last run left, if anything."""
         for folder in self.folder.glob(".partial-*"):  # a kill came between
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)  # another process may do so too
         kept = self._kept()
         if not kept:
             return
