@@ -56,6 +56,7 @@ def main(argv: list[str] | None = None) -> None:
                 epochs=args.epochs,
                 initial_epoch=checkpoints.epoch,
                 callbacks=[checkpoints],
+                shuffle=False,  # the data are in their order
                 verbose=2 if chief else 0,
             )
     # The network, which is the same weights: nobody who loads it needs the wrapper.

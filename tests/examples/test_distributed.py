@@ -79,7 +79,7 @@ def test_killed_and_restarted_is_the_curve_of_one_device(
     script.write_text(textwrap.dedent(DIES))
     output = tmp_path / "output"
     printed, code = launch(
-        *("--processes", str(processes), script, DISTRIBUTED, name),
+        *("--processes", str(processes), "--restarts", "1", script, DISTRIBUTED, name),
         *(*SMALL, *own, "--output", output),
     )
     assert code == 0, printed[-5000:]
