@@ -18,7 +18,11 @@ SMALL = ["--timesteps", "8", "--units", "4", "--batch-size", "8", "--steps", "3"
 SMALL += ["--optimizer", "sgd", "--learning-rate", "0.1", "--seed", "1"]
 
 ON = {
-    backend: pytest.mark.skipif(keras.backend.backend() != backend, reason=f"runs on {backend}")
+    backend: pytest.mark.skipif(
+        keras.backend.backend() != backend
+        or [int(number) for number in keras.version().split(".")[:2]] < [3, 9],
+        reason=f"runs on {backend}, with Keras 3.9: before, its mean over devices was another",
+    )
     for backend in ("tensorflow", "jax")
 }
 
