@@ -50,7 +50,7 @@ class Progress(keras.callbacks.Callback):
     def resume(self, model: keras.Model) -> None:
         """Takes up what the last run left, if anything."""
         for folder in self.folder.glob(".partial-*"):  # a kill came between
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)  # another process may do so too
         kept = self._kept()
         if not kept:
             return
@@ -93,7 +93,7 @@ class Progress(keras.callbacks.Callback):
         self.seconds += seconds
         self.cpu_seconds += time.process_time() - self._began[1]
         point = {
-            "steps": int(self.model.optimizer.iterations),
+            "steps": int(keras.ops.convert_to_numpy(self.model.optimizer.iterations)),
             "seconds": round(self.seconds, 1),
             **{name: float(value) for name, value in logs.items()},
         }

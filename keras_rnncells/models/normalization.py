@@ -24,7 +24,8 @@ class StepBatchNormalization(keras.layers.Layer):
     trainable, each step takes its running statistics, and steps beyond `timesteps` those of the
     last one. Masked steps do not count in the statistics; a step that is masked in the whole batch
     leaves its running statistics as they are. All steps are normalized, masked or not, and the mask
-    is passed on.
+    is passed on. Under `tf.distribute` each device takes the statistics of its share of the batch,
+    and the running statistics follow the mean of those of all devices.
 
     Weights: `gamma` `[D]`, `beta` `[D]`, and, not trained, `moving_mean` `[timesteps, D]` and
     `moving_variance` `[timesteps, D]`.
@@ -76,15 +77,17 @@ class StepBatchNormalization(keras.layers.Layer):
             )
         features = input_shape[-1]
 
-        def add(name, shape, initializer, trainable):
+        def add(name, shape, initializer, **kwargs):
             return self.add_weight(
-                name=name, shape=shape, initializer=initializer, trainable=trainable, autocast=False
+                name=name, shape=shape, initializer=initializer, autocast=False, **kwargs
             )
 
-        self.gamma = add("gamma", (features,), "ones", True)
-        self.beta = add("beta", (features,), "zeros", True)
-        self.moving_mean = add("moving_mean", (self.timesteps, features), "zeros", False)
-        self.moving_variance = add("moving_variance", (self.timesteps, features), "ones", False)
+        self.gamma = add("gamma", (features,), "ones")
+        self.beta = add("beta", (features,), "zeros")
+        # On several devices each would otherwise keep its own.
+        moving = {"trainable": False, "aggregation": "mean"}
+        self.moving_mean = add("moving_mean", (self.timesteps, features), "zeros", **moving)
+        self.moving_variance = add("moving_variance", (self.timesteps, features), "ones", **moving)
 
     def call(self, inputs: Any, training: bool = False, mask: Any = None) -> Any:
         dtype = checks.compute_dtype(inputs.dtype)

@@ -189,17 +189,34 @@ MIRRORED = """
         keras.utils.set_random_seed(0)
         model = keras.Sequential([keras.Input((None, 4))])
         model.add(kr.IndRNN(5, return_sequences=True, scan=scan))
-        model.add(kr.LSTM(5, scan=scan))
+        bound = kr.constraints.SpectralBound(0.5)
+        model.add(kr.LSTM(5, scan=scan, recurrent_constraint=bound))
         model.add(keras.layers.Dense(1))
         model.compile("sgd", "mse")
         return model.fit(x, y, batch_size=8, epochs=3, shuffle=False, verbose=0).history["loss"]
 
     alone = losses("auto")
-    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
         together, of_keras = losses("auto"), losses("keras")
     np.testing.assert_allclose(together, of_keras, rtol=1e-4)
-    if keras.version() > "3.9":  # before, Keras' mean over devices was another, for any layer
+    # Before it, Keras' mean over devices was another, for any layer.
+    if [int(number) for number in keras.version().split(".")[:2]] >= [3, 9]:
         np.testing.assert_allclose(together, alone, rtol=1e-4)
+
+    with strategy.scope():
+        layer = kr.models.StepBatchNormalization(6, momentum=0.0)
+        layer.build((None, 6, 4))
+    share = strategy.experimental_distribute_values_from_function(
+        lambda context: tf.constant(x[context.replica_id_in_sync_group :: 2])
+    )
+    tf.function(lambda: strategy.run(lambda s: layer(s, training=True), args=(share,)))()
+    for moving, shares in (
+        (layer.moving_mean, [x[::2].mean(0), x[1::2].mean(0)]),
+        (layer.moving_variance, [x[::2].var(0), x[1::2].var(0)]),
+    ):
+        for device in strategy.experimental_local_results(moving.value):
+            np.testing.assert_allclose(device, np.mean(shares, 0), rtol=1e-4, atol=1e-5)
 """
 
 
