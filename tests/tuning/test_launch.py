@@ -22,11 +22,11 @@ from keras_rnncells.tuning.launch import launch
 # KerasTuner asks Python for the thread by an old name.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:keras_tuner"),
-    pytest.mark.skipif(sys.platform == "win32", reason="signals and groups of processes of POSIX"),
+    pytest.mark.skipif(
+        keras.backend.backend() != "tensorflow", reason="the launcher knows of no backend"
+    ),
+    pytest.mark.skipif(sys.platform == "win32", reason="it uses POSIX signals and process groups"),
 ]
-on_tensorflow = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="searches are tested on TensorFlow"
-)
 ROOT = pathlib.Path(__file__).parents[2]
 SEARCH = ROOT / "tests/tuning/search.py"
 
@@ -86,7 +86,6 @@ def check_nothing_is_lost(folder, victim):
     assert [who for who, trial in begun if trial == again] == [victim] * 2
 
 
-@on_tensorflow
 def test_killed_worker_takes_its_trial_over(tmp_path, capfd):
     assert launch([sys.executable, "-W", "ignore", str(SEARCH), str(tmp_path), "tuner0"], 2) == 0
     check_nothing_is_lost(tmp_path, "tuner0")
@@ -94,7 +93,6 @@ def test_killed_worker_takes_its_trial_over(tmp_path, capfd):
     assert "[launch] tuner0 ended by SIGKILL: started again" in capfd.readouterr().out
 
 
-@on_tensorflow
 def test_killed_search_goes_on(tmp_path):
     command = [sys.executable, "-W", "ignore", str(SEARCH), str(tmp_path), "tuner0"]
     assert subprocess.run(command, stdout=subprocess.DEVNULL).returncode == -signal.SIGKILL
@@ -127,7 +125,8 @@ def test_worker_that_goes_on_failing(tmp_path, capfd):
     assert not any(map(alive, pids(tmp_path)))
 
 
-def test_killed_chief_finds_its_workers(tmp_path):
+def test_killed_chief_finds_its_workers(tmp_path, monkeypatch):
+    monkeypatch.setattr(launcher, "GRACE", 0.5)
     # tuner1 has already ended; the chief may have its trial on disk as one that runs.
     code = """
 if me == "chief" and turn == 1:
