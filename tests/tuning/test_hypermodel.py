@@ -102,12 +102,10 @@ def test_rejected_before_training(tmp_path, limit):
 
 
 @on_tensorflow
-@pytest.mark.parametrize("objective", ["val_loss", "val_accuracy"])
-def test_diverged_trial_is_promoted(tmp_path, objective):
-    hypermodel = small(["IRNN"], {"learning_rate": 1e30})
-    made = search(tmp_path, hypermodel, "Hyperband", objective)
+def test_diverged_trial_is_promoted(tmp_path):
+    made = search(tmp_path, small(["IRNN"], {"learning_rate": 1e30}), "Hyperband")
     assert [t.status for t in trials(made)] == ["COMPLETED"] * 5
-    assert len({abs(t.score) for t in trials(made)}) == 1
+    assert {t.score for t in trials(made)} == {1e4}
     assert sum("tuner/trial_id" in t.hyperparameters.values for t in trials(made)) == 1
     (model,) = made.get_best_models()
     assert not all(np.isfinite(w).all() for w in model.get_weights())
@@ -131,7 +129,7 @@ def test_memory_does_not_grow(tmp_path):
             counts.append(len(gc.get_objects()))
 
     search(tmp_path, small(cls=RNNHyperModel), Counting, max_trials=4)
-    # Of a model, a step and its graph there are some 14,000.
+    # A trial leaves some 14,000 if TensorFlow keeps its graphs.
     assert len(counts) == 5 and abs(counts[4] - counts[2]) < 2000, counts
 
 
