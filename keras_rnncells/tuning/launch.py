@@ -45,7 +45,8 @@ def launch(
 
     A process that fails or is killed is started again under its id. A worker then repeats the
     trial that it was in: without it the chief waits for that trial for ever. A chief goes on from
-    what is in `directory`, while the workers wait for it. All has ended when the chief has, which
+    what is in `directory`, while the workers wait for it; each of them may then repeat the trial it
+    ended last, which KerasTuner still has there as running. All has ended when the chief has, which
     looks every 20 seconds whether the workers are done.
 
     Lines of output have the id before them. The chief is given no GPU; of the GPUs in
