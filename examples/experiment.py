@@ -53,7 +53,8 @@ def parse(made: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Nam
     for name, value in vars(args).items():
         if name not in ("data_dir", "output") and value != made.get_default(name):
             option = "--" + name.replace("_", "-")
-            words += [option] if value is True else [option, str(value)]
+            values = value if isinstance(value, list) else [value]
+            words += [option] if value is True else [option, *map(str, values)]
     args.command = shlex.join([*made.prog.split(), *words])
     return args
 
