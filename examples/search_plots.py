@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,24 @@ def title(result: dict[str, Any]) -> str:
     return f"{result['task']}, {len(result['trials'])} trials"
 
 
+def spans_much(values: list[float]) -> bool:
+    return max(values) > 20 * min(values) > 0
+
+
+def round_numbers(low: float, high: float, kind: str) -> list[float]:
+    """Some numbers from `low` to `high` to label an axis with."""
+    from matplotlib import ticker
+
+    if kind == "linear":
+        found = ticker.MaxNLocator(5, steps=[1, 2, 5, 10], integer=low % 1 == high % 1 == 0)
+        marks = found.tick_values(low, high)
+    else:
+        few = (1, 2, 5) if high < 100 * low else (1,)
+        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        marks = [digit * 10.0**power for power in powers for digit in few]
+    return [m for m in marks if low <= m * (1 + 1e-9) and m <= high * (1 + 1e-9)]
+
+
 def unit_axis(values: list[Any], kind: str) -> tuple[dict[Any, float], list[tuple[float, str]]]:
     """Where the values of an axis stand, between 0 and 1, and its ticks; `None` is not used."""
     known = sorted({v for v in values if v is not None}, key=lambda v: (isinstance(v, str), v))
@@ -59,11 +78,10 @@ def unit_axis(values: list[Any], kind: str) -> tuple[dict[Any, float], list[tupl
             return low + (1 - low) * float((scale(value) - start) / span)
 
         places = {v: place(v) for v in known}
-        marks = np.linspace(start, end, 5) if end > start else [start]
-        marks = [10**m if kind == "log" else m for m in marks]
-        if all(isinstance(v, int) for v in known) and len(known) <= 6:
-            marks = known
-        ticks = [(place(m), f"{m:,.0f}" if m >= 1000 else f"{m:.2g}") for m in marks]
+        marks = round_numbers(known[0], known[-1], kind)
+        if len(marks) < 2:
+            marks = [known[0], known[-1]]
+        ticks = [(place(m), f"{m:,.0f}" if m >= 1000 else f"{m:.3g}") for m in marks]
     if None in values:
         places[None] = 0.0
         ticks.append((0.0, UNUSED))
@@ -83,7 +101,7 @@ def parallel(path: Path, result: dict[str, Any]) -> None:
     names = [*kinds, "score"]
     kinds["score"] = "linear"
     scores = [each["score"] for each in ranked]
-    if result["direction"] == "min" and min(scores) > 0:
+    if spans_much(scores):
         kinds["score"] = "log"
     columns = [[each.get(name) for each in ranked] for name in names]
     axes_of = [unit_axis(values, kinds[name]) for name, values in zip(names, columns, strict=True)]
@@ -144,9 +162,12 @@ def cost(path: Path, result: dict[str, Any]) -> None:
         if marks:
             axes.plot([], [], "x", color="gray", label="diverged")
         axes.axhline(result["chance"], color="gray", linestyle=":", label="knowing nothing")
-        axes.set(xscale="log", xlabel={"parameters": "weights"}.get(name, "ms per training step"))
+        axes.set(xscale="log", xlabel=LABELS[name])
+        for which in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+            which(lambda value, _: f"{value:,.3g}" if value < 1000 else f"{value:,.0f}")
+        axes.xaxis.set_minor_locator(pyplot().LogLocator(subs=(2, 5)))
         axes.grid(alpha=0.3, which="both")
-    if result["direction"] == "min":
+    if spans_much([result["chance"], *(one["score"] for one in ranked)]):
         panels[0].set_yscale("log")
     panels[0].set_ylabel(result["metric"])
     panels[1].legend(fontsize=9)
@@ -185,7 +206,7 @@ def sensitivity(path: Path, result: dict[str, Any]) -> None:
     if crosses:
         axes.plot([], [], "x", color="gray", label="diverged")
     axes.axhline(result["chance"], color="gray", linestyle=":", label="knowing nothing")
-    if result["direction"] == "min":
+    if spans_much([result["chance"], *(one["score"] for one in best_first(result))]):
         axes.set_yscale("log")
     axes.set(xscale="log", xlabel="learning rate (Adam)", ylabel=result["metric"])
     axes.set_title(title(result), fontsize=11)

@@ -10,8 +10,9 @@ Serving. A search that is killed goes on where it was when the same command is g
 larger `--max-trials`, a finished one goes on too.
 
 For cells at equal size there is `--parameters`, at equal time of a training step
-`--max-milliseconds`. `--sensitivity` varies cell and learning rate only, with the same rates for
-all cells, and tells how wide the range is in which a cell learns.
+`--max-milliseconds`: what is slower is not trained, and does not count as a trial. `--sensitivity`
+varies cell and learning rate only, with the same rates for all cells, and tells how wide the range
+is in which a cell learns.
 
 `--workers 4` searches with as many processes on this machine. On a cluster, give the same command
 on each machine, with the variables KERASTUNER_TUNER_ID (`chief`, `tuner0`, `tuner1`, ...),
@@ -36,6 +37,7 @@ import keras_tuner
 import search_plots
 from experiment import HERE, OF_THE_RUN, device, parse, versions
 from files import whole
+from keras_tuner.engine import hyperparameters
 from table import best_first, number
 from tasks import TASKS, Task
 
@@ -46,11 +48,7 @@ from keras_rnncells.tuning.hypermodel import KINDS
 from keras_rnncells.tuning.measure import first_batch, milliseconds
 from keras_rnncells.tuning.oracles import BayesianOptimizationOracle, GridSearchOracle
 
-ORACLES = {
-    "random": keras_tuner.oracles.RandomSearchOracle,
-    "grid": GridSearchOracle,
-    "bayesian": BayesianOptimizationOracle,
-}
+TUNERS = ("random", "hyperband", "bayesian", "grid")
 # A search may go on with other values of these.
 MAY_CHANGE = (*OF_THE_RUN, "max_trials", "workers")
 RECORDED = ("parameters", "milliseconds", "seconds", "cpu_seconds")
@@ -80,8 +78,8 @@ def options(argv: list[str] | None) -> argparse.Namespace:
     )
     add = made.add_argument
     add("--task", choices=TASKS, default="rows")
-    add("--tuner", choices=[*ORACLES, "hyperband"], default="random")
-    add("--max-trials", type=int, help="(default: 30; hyperband: as many as it takes)")
+    add("--tuner", choices=TUNERS, default="random")
+    add("--max-trials", type=int, help="to train (default: 30; hyperband: as many as it takes)")
     cells = ["IndRNN", "IRNN", "MinimalRNN", "LSTM"]
     add("--cells", nargs="+", choices=CELLS, default=cells, metavar="CELL", help="to be compared")
     add("--kinds", nargs="+", choices=KINDS, default=["plain"], metavar="KIND", help="of stacks")
@@ -146,6 +144,43 @@ def fixed(args: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+class RoomForTrained:
+    """Counts the trials that are trained: one that is rejected makes room for another one."""
+
+    def __init__(self, *args: Any, max_trials: int | None = None, **kwargs: Any) -> None:
+        self.wanted = max_trials
+        super().__init__(*args, max_trials=max_trials, **kwargs)
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        super().set_state(state)
+        self.make_room()
+
+    def end_trial(self, trial: Any) -> None:
+        self.make_room()  # before another worker hears that the search is over
+        super().end_trial(trial)
+
+    def make_room(self) -> None:
+        if self.wanted:
+            rejected = sum(trial.metrics.exists("rejected") for trial in self.trials.values())
+            # With bounds that nothing fits into, it has to end.
+            self.max_trials = self.wanted + min(rejected, 9 * self.wanted)
+
+
+class RandomSearch(RoomForTrained, keras_tuner.oracles.RandomSearchOracle):
+    pass
+
+
+class GridSearch(RoomForTrained, GridSearchOracle):
+    pass
+
+
+class BayesianOptimization(RoomForTrained, BayesianOptimizationOracle):
+    pass
+
+
+ORACLES = {"random": RandomSearch, "grid": GridSearch, "bayesian": BayesianOptimization}
+
+
 class Network(RNNHyperModel):
     """The search space, with seeds of its own, and a record of each trial.
 
@@ -195,23 +230,24 @@ class Network(RNNHyperModel):
             took = milliseconds(model, first_batch(self.batches), steps=10)
             record["milliseconds"] = round(took, 3)
         began = time.perf_counter(), time.process_time()
+        result = {self.objective: self.worst}
         try:
-            result = super().fit(hp, model, *args, **kwargs)
-        finally:
-            record["seconds"] = round(time.perf_counter() - began[0], 1)
-            # Of all cores together: what a busy machine does not stretch.
-            record["cpu_seconds"] = round(time.process_time() - began[1], 1)
-            write_record(tuner, trial, record)
-        if isinstance(result, keras.callbacks.History):
-            return result
-        write_record(tuner, trial, {**record, "diverged": True})
-        # Near to what others may reach: a model of the scores has to see those, too.
-        return {self.objective: self.worst}
-
-
-def write_record(tuner: keras_tuner.Tuner, trial: Any, record: dict[str, Any]) -> None:
-    with whole(Path(tuner.get_trial_dir(trial.trial_id), "record.json")) as new:
-        new.write_text(json.dumps(record))
+            trained = super().fit(hp, model, *args, **kwargs)
+        except keras_tuner.errors.FailedTrialError as error:
+            # As a failure it would be hidden from tuners that learn from the scores.
+            record |= {"status": "rejected", "message": str(error)}
+            result["rejected"] = 1.0
+        else:
+            if isinstance(trained, keras.callbacks.History):
+                result = trained
+            else:
+                record["status"] = "diverged"
+        record["seconds"] = round(time.perf_counter() - began[0], 1)
+        # Of all cores together: what a busy machine does not stretch.
+        record["cpu_seconds"] = round(time.process_time() - began[1], 1)
+        with whole(Path(tuner.get_trial_dir(trial.trial_id), "record.json")) as new:
+            new.write_text(json.dumps(record))
+        return result
 
 
 def name_of(args: argparse.Namespace) -> str:
@@ -245,14 +281,8 @@ def claim(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
 def make_tuner(task: Task, args: argparse.Namespace, folder: Path) -> keras_tuner.Tuner:
     """The tuner, which knows the trials that are in the folder."""
     network = Network(task, args)
-    limited = args.parameters or args.max_parameters or args.max_milliseconds
-    arguments = {
-        "objective": task.objective,
-        # To KerasTuner, 0 is no seed.
-        "seed": args.seed + 1,
-        # Networks beyond a limit fail. Without one, three in a row are a mistake somewhere.
-        "max_consecutive_failed_trials": 10**9 if limited else 3,
-    }
+    # To KerasTuner, 0 is no seed.
+    arguments = {"objective": task.objective, "seed": args.seed + 1}
     place = {"directory": folder.parent, "project_name": folder.name}
     if args.tuner == "hyperband":
         tuner = keras_tuner.Hyperband(network, max_epochs=args.epochs, **arguments, **place)
@@ -287,14 +317,16 @@ def trials(tuner: keras_tuner.Tuner) -> list[dict[str, Any]]:
         trial = tuner.oracle.trials[trial_id]
         record = Path(tuner.get_trial_dir(trial_id), "record.json")
         record = json.loads(record.read_text()) if record.exists() else {}
-        status = "diverged" if record.pop("diverged", False) else trial.status.lower()
+        status = record.get("status", trial.status.lower())
+        message = record.get("message", trial.message)
         found.append(
             {
                 "trial": trial_id,
                 "status": status,
                 "score": trial.score if status == "completed" else None,
-                "message": trial.message and trial.message.strip().splitlines()[-1],
+                "message": message and message.strip().splitlines()[-1],
                 **{key: record.get(key) for key in RECORDED},
+                "cell": trial.hyperparameters.values.get("cell"),
                 **searched(tuner, trial.hyperparameters),
             }
         )
@@ -319,15 +351,15 @@ def searched(tuner: keras_tuner.Tuner, hp: keras_tuner.HyperParameters) -> dict[
 
 def axes(tuner: keras_tuner.Tuner) -> dict[str, str]:
     """What was searched, and whether as a `"choice"`, in `"linear"` or in `"log"` steps."""
-    return {
-        plain_name(each.name): "choice"
-        if hasattr(each, "ordered")
-        else "log"
-        if each.sampling == "log"
-        else "linear"
-        for each in tuner.oracle.get_space().space
-        if each.name not in tuner.hypermodel.fixed and "/" not in each.name
-    }
+    found = {}
+    for each in tuner.oracle.get_space().space:
+        name = plain_name(each.name)
+        if isinstance(each, hyperparameters.Choice):
+            if len(each.values) > 1:
+                found[name] = "choice"
+        elif not isinstance(each, hyperparameters.Fixed) and "/" not in name:  # KerasTuner's own
+            found[name] = "log" if each.sampling == "log" else "linear"
+    return found
 
 
 def width(found: list[dict[str, Any]], task: Task) -> dict[str, dict[str, Any]]:
@@ -447,8 +479,8 @@ def report(result: dict[str, Any], most: int = 10) -> None:
     statuses = [each["status"] for each in result["trials"]]
     counts = ", ".join(f"{statuses.count(one)} {one}" for one in dict.fromkeys(statuses))
     print(f"{len(statuses)} trials: {counts}; {result['seconds'] / 60:.1f} minutes.")
-    for each in [one for one in result["trials"] if one["status"] == "failed"][:3]:
-        print(f"Trial {each['trial']} failed: {each['message']}")
+    for each in [one for one in result["trials"] if one["message"]][:3]:
+        print(f"Trial {each['trial']} {each['status']}: {each['message']}")
     for cell, found in (result["sensitivity"] or {}).items():
         text = "does not learn at any rate"
         if found["learns"]:

@@ -137,7 +137,7 @@ def test_hyperparameters_in_tensorboard(whole):
 def test_goes_on_after_a_kill(script, whole, tmp_path):
     command = [sys.executable, str(EXAMPLES / "tune.py"), *SEARCH, "--output", str(tmp_path)]
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    second = tmp_path / "search" / NAME / "trial_01" / "trial.json"
+    second = tmp_path / "search" / NAME / "trial_1" / "trial.json"
     until = time.monotonic() + 300
     while not second.exists() and running.poll() is None and time.monotonic() < until:
         time.sleep(0.01)
@@ -145,14 +145,14 @@ def test_goes_on_after_a_kill(script, whole, tmp_path):
     errors = running.communicate()[1].decode()
     assert running.returncode == -signal.SIGKILL, errors
     assert not list(tmp_path.glob("*.json"))
-    first = (tmp_path / "search" / NAME / "trial_00" / "record.json").read_text()
+    first = (tmp_path / "search" / NAME / "trial_0" / "record.json").read_text()
     result = script.run(tmp_path, *SEARCH)
-    assert [one["trial"] for one in result["trials"]] == ["00", "01", "02"]
+    assert [one["trial"] for one in result["trials"]] == ["0", "1", "2"]
     for ours, theirs in zip(what_was_tried(result), what_was_tried(whole[1]), strict=True):
         np.testing.assert_allclose(ours.pop("score"), theirs.pop("score"), rtol=1e-5)
         assert ours == theirs
     # What had been done was not done again.
-    assert (tmp_path / "search" / NAME / "trial_00" / "record.json").read_text() == first
+    assert (tmp_path / "search" / NAME / "trial_0" / "record.json").read_text() == first
 
 
 @on_tensorflow
@@ -195,6 +195,16 @@ def test_diverged_trials_are_recorded(rates):
         assert (one["score"] is None) == (rate == 1e30)
     assert kinds(folder)[:2] == [f"tune-adding-sensitivity-{end}.png" for end in ("cost", "rates")]
     assert set(result["sensitivity"]) == {"IndRNN", "IRNN"}
+
+
+@on_tensorflow
+def test_what_is_too_large_is_not_trained(script, tmp_path):
+    """IndRNN has 21 weights here and IRNN 33."""
+    with pytest.raises(SystemExit, match="weights, with max_parameters=20"):
+        script.run(tmp_path, *SEARCH, "--max-trials", 1, "--max-parameters", 20)
+    result = json.loads((tmp_path / f"{NAME}.json").read_text())
+    assert [one["status"] for one in result["trials"]] == ["rejected"] * 10
+    assert {one["score"] for one in result["trials"]} == {None} and result["best"] is None
 
 
 def test_width_in_decades(script):
