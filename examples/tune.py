@@ -43,10 +43,9 @@ from tasks import TASKS, Task
 
 from keras_rnncells import datasets, models, serving
 from keras_rnncells.cells import CELLS
-from keras_rnncells.tuning import RNNHyperModel
+from keras_rnncells.tuning import RNNHyperModel, oracles
 from keras_rnncells.tuning.hypermodel import KINDS
 from keras_rnncells.tuning.measure import first_batch, milliseconds
-from keras_rnncells.tuning.oracles import BayesianOptimizationOracle, GridSearchOracle
 
 TUNERS = ("random", "hyperband", "bayesian", "grid")
 # A search may go on with other values of these.
@@ -163,18 +162,18 @@ class RoomForTrained:
         if self.wanted:
             rejected = sum(trial.metrics.exists("rejected") for trial in self.trials.values())
             # With bounds that nothing fits into, it has to end.
-            self.max_trials = self.wanted + min(rejected, 9 * self.wanted)
+            self.max_trials = self.wanted + min(rejected, 4 * self.wanted)
 
 
-class RandomSearch(RoomForTrained, keras_tuner.oracles.RandomSearchOracle):
+class RandomSearch(RoomForTrained, oracles.RandomSearchOracle):
     pass
 
 
-class GridSearch(RoomForTrained, GridSearchOracle):
+class GridSearch(RoomForTrained, oracles.GridSearchOracle):
     pass
 
 
-class BayesianOptimization(RoomForTrained, BayesianOptimizationOracle):
+class BayesianOptimization(RoomForTrained, oracles.BayesianOptimizationOracle):
     pass
 
 
@@ -285,10 +284,11 @@ def make_tuner(task: Task, args: argparse.Namespace, folder: Path) -> keras_tune
     arguments = {"objective": task.objective, "seed": args.seed + 1}
     place = {"directory": folder.parent, "project_name": folder.name}
     if args.tuner == "hyperband":
-        tuner = keras_tuner.Hyperband(network, max_epochs=args.epochs, **arguments, **place)
+        oracle = oracles.HyperbandOracle(max_epochs=args.epochs, **arguments)
+        tuner = oracles.Hyperband(oracle, network, **place)
     else:
         oracle = ORACLES[args.tuner](max_trials=args.max_trials, **arguments)
-        tuner = keras_tuner.Tuner(oracle, network, **place)
+        tuner = oracles.Tuner(oracle, network, **place)
     # Searched by a chief and workers, whose own files have other names.
     if not WORKER and not tuner.oracle.trials and (folder / "oracle.json").exists():
         tuner.oracle.reload()

@@ -38,7 +38,7 @@ SEARCH = [
     *words("normalization=none schedule=constant clipnorm=1.0"),
 ]  # fmt: skip
 NAME = "tune-adding-random"
-RATES = words("--sensitivity --rates 1e-3 1e-2 1e30")
+RATES = words("--sensitivity --rates 1e-2 1e30")
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +189,7 @@ def test_workers_search_and_the_parent_reports(script, whole, tmp_path, monkeypa
 def test_diverged_trials_are_recorded(rates):
     folder, result = rates
     by_rate = {(one["cell"], one["learning_rate"]): one for one in result["trials"]}
-    assert len(by_rate) == 6 == len(result["trials"])
+    assert len(by_rate) == 4 == len(result["trials"])
     for (_, rate), one in by_rate.items():
         assert one["status"] == ("diverged" if rate == 1e30 else "completed")
         assert (one["score"] is None) == (rate == 1e30)
@@ -203,7 +203,7 @@ def test_what_is_too_large_is_not_trained(script, tmp_path):
     with pytest.raises(SystemExit, match="weights, with max_parameters=20"):
         script.run(tmp_path, *SEARCH, "--max-trials", 1, "--max-parameters", 20)
     result = json.loads((tmp_path / f"{NAME}.json").read_text())
-    assert [one["status"] for one in result["trials"]] == ["rejected"] * 10
+    assert [one["status"] for one in result["trials"]] == ["rejected"] * 5
     assert {one["score"] for one in result["trials"]} == {None} and result["best"] is None
 
 
@@ -263,9 +263,8 @@ def test_spoken_digits(example, tmp_path):
     assert x.shape == (60, 96, 40) and len(set(y)) == 10
     assert list(task.validation[1]) == list(task.test[1]) == list(range(10))
     # Silence first, then the sound up to its end.
-    x, rate = task.test[0][3], 80
-    voiced = (len(sounds["3_nobody_0.wav"]) - 200) // rate
-    assert x[: 95 - voiced - 2].std() < 1e-4 and x[-voiced:].std() > 0.1
+    x, voiced = task.test[0][3], len(sounds["3_nobody_0.wav"]) // 80
+    assert x[: 96 - voiced - 3].std() < 1e-4 and x[-1].std() > 0.1
 
 
 @pytest.mark.parametrize(

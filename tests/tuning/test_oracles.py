@@ -19,7 +19,7 @@ class Killed(BaseException):
 def search(folder, oracle, killed_in=None, **arguments):
     """The values of the trials, in their order; the trial `killed_in` is not finished."""
 
-    class Tuner(keras_tuner.Tuner):
+    class Tuner(oracles.Tuner):
         def run_trial(self, trial, verbose):
             if int(trial.trial_id) == killed_in:
                 raise Killed
@@ -65,3 +65,23 @@ def test_bayesian(tmp_path):
     assert len(whole) == 9
     assert search(tmp_path / "killed", oracle, 7, **arguments) is None
     assert search(tmp_path / "killed", oracle, **arguments) == whole
+
+
+@pytest.mark.parametrize("written", range(1, 9))
+def test_kill_while_files_are_written(tmp_path, monkeypatch, written):
+    """At any moment, half of a file may be written: then it counts for nothing."""
+    arguments = {"max_trials": 3}
+    whole = search(tmp_path / "whole", oracles.RandomSearchOracle, **arguments)
+    dump, count = oracles.json.dump, []
+
+    def dump_half(state, file):
+        count.append(state)
+        if len(count) < written:
+            return dump(state, file)
+        file.write("{")
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(oracles.json, "dump", dump_half)
+        assert search(tmp_path / "killed", oracles.RandomSearchOracle, **arguments) is None
+    assert search(tmp_path / "killed", oracles.RandomSearchOracle, **arguments) == whole
