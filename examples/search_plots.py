@@ -22,11 +22,12 @@ def draw(path: Path, result: dict[str, Any]) -> None:
         path: of the pictures, without their endings.
         result: what `tune.py` found.
     """
+    if not best_first(result):
+        return
     if result["sensitivity"]:
         sensitivity(path.with_name(f"{path.name}-rates.png"), result)
-    elif best_first(result):
+    else:
         parallel(path.with_name(f"{path.name}-parallel.png"), result)
-    if best_first(result):
         cost(path.with_name(f"{path.name}-cost.png"), result)
 
 
@@ -62,7 +63,7 @@ def unit_axis(values: list[Any], kind: str) -> tuple[dict[Any, float], list[tupl
     """Where the values of an axis stand, between 0 and 1, and its ticks; `None` is not used."""
     known = sorted({v for v in values if v is not None}, key=lambda v: (isinstance(v, str), v))
     # Below all that is used.
-    low = 0.12 if None in values else 0.0
+    low = 0.16 if None in values else 0.0
     if kind == "choice":
         steps = np.linspace(low, 1, len(known)) if len(known) > 1 else [(1 + low) / 2]
         places = dict(zip(known, map(float, steps), strict=True))
@@ -79,8 +80,8 @@ def unit_axis(values: list[Any], kind: str) -> tuple[dict[Any, float], list[tupl
 
         places = {v: place(v) for v in known}
         marks = round_numbers(known[0], known[-1], kind)
-        if len(marks) < 2:
-            marks = [known[0], known[-1]]
+        if len(marks) < 2 or all(isinstance(v, int) for v in known) and len(known) <= 6:
+            marks = known if len(known) <= 6 else [known[0], known[-1]]
         ticks = [(place(m), f"{m:,.0f}" if m >= 1000 else f"{m:.3g}") for m in marks]
     if None in values:
         places[None] = 0.0
@@ -106,39 +107,39 @@ def parallel(path: Path, result: dict[str, Any]) -> None:
     columns = [[each.get(name) for each in ranked] for name in names]
     axes_of = [unit_axis(values, kinds[name]) for name, values in zip(names, columns, strict=True)]
 
-    figure, axes = plt.subplots(figsize=(max(6.0, 1.5 * len(names)), 5), layout="constrained")
+    # One below the other: names of any number and length can be read so.
+    figure, axes = plt.subplots(figsize=(8, 1.2 + 0.55 * len(names)), layout="constrained")
     shades = plt.get_cmap("viridis_r" if result["direction"] == "min" else "viridis")
     # Trials with the same choices would lie on each other.
     shifts = np.random.default_rng(0).uniform(-0.012, 0.012, size=(len(ranked), len(names)))
     score_places, _ = axes_of[-1]
     for i, each in reversed(list(enumerate(ranked))):
-        ys = [
+        xs = [
             places[each.get(name)] + (shifts[i, j] if kinds[name] == "choice" else 0)
             for j, (name, (places, _)) in enumerate(zip(names, axes_of, strict=True))
         ]
         best = i == 0
         axes.plot(
+            xs,
             range(len(names)),
-            ys,
             color="red" if best else shades(score_places[each["score"]]),
             linewidth=2.5 if best else 1.1,
             alpha=1.0 if best else 0.75,
             label="the best trial" if best else None,
         )
-    for x, (_, ticks) in enumerate(axes_of):
-        axes.axvline(x, color="gray", linewidth=0.8, zorder=0)
-        for y, text in ticks:
+    for y, (_, ticks) in enumerate(axes_of):
+        axes.axhline(y, color="gray", linewidth=0.8, zorder=0)
+        for x, text in ticks:
             box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8}
             axes.text(x, y, text, fontsize=8, ha="center", va="center", bbox=box, zorder=5)
-    heads = [LABELS.get(name, name.replace("_", "\n")) for name in names[:-1]]
-    axes.set_xticks(range(len(names)), [*heads, result["metric"].replace(", ", ",\n")], fontsize=9)
-    axes.xaxis.tick_top()
+    heads = [LABELS.get(name, name.replace("_", " ")) for name in names[:-1]]
+    axes.set_yticks(range(len(names)), [*heads, result["metric"].replace(", ", ",\n")], fontsize=9)
     axes.tick_params(length=0)
-    axes.set_yticks([])
-    axes.set(ylim=(-0.06, 1.06), xlim=(-0.5, len(names) - 0.5))
+    axes.set_xticks([])
+    axes.set(xlim=(-0.06, 1.06), ylim=(len(names) - 0.5, -0.5))
     axes.spines[:].set_visible(False)
     axes.set_title(title(result), fontsize=11)
-    axes.legend(loc="lower right", bbox_to_anchor=(1, -0.08), fontsize=9, frameon=False)
+    figure.legend(loc="outside lower right", fontsize=9, frameon=False)
     save(figure, path)
 
 
@@ -165,12 +166,13 @@ def cost(path: Path, result: dict[str, Any]) -> None:
         axes.set(xscale="log", xlabel=LABELS[name])
         for which in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
             which(lambda value, _: f"{value:,.3g}" if value < 1000 else f"{value:,.0f}")
+        axes.tick_params(which="both", length=3, pad=4)
         axes.xaxis.set_minor_locator(pyplot().LogLocator(subs=(2, 5)))
         axes.grid(alpha=0.3, which="both")
     if spans_much([result["chance"], *(one["score"] for one in ranked)]):
         panels[0].set_yscale("log")
     panels[0].set_ylabel(result["metric"])
-    panels[1].legend(fontsize=9)
+    figure.legend(*panels[1].get_legend_handles_labels(), loc="outside right upper", fontsize=9)
     figure.suptitle(f"{title(result)}; lines: the best at this cost", fontsize=11)
     save(figure, path)
 

@@ -28,7 +28,8 @@ def test_search_is_complete(path):
     search = json.loads(path.read_text())
     assert path.stat().st_size < 100_000
     assert "quick" not in path.stem and search["test"] is not None
-    assert path.with_name(f"{path.stem}-cost.png").exists()
+    picture = "rates" if search["sensitivity"] else "cost"
+    assert path.with_name(f"{path.stem}-{picture}.png").exists()
     assert not [one for one in search["trials"] if one["status"] in ("running", "idle")]
 
 
