@@ -43,8 +43,8 @@ from tasks import TASKS, Task
 
 from keras_rnncells import datasets, models, serving
 from keras_rnncells.cells import CELLS
-from keras_rnncells.tuning import RNNHyperModel, oracles
-from keras_rnncells.tuning.hypermodel import KINDS
+from keras_rnncells.tuning import RNNHyperModel, divergence, oracles
+from keras_rnncells.tuning.space import KINDS
 from keras_rnncells.tuning.measure import first_batch, milliseconds
 
 TUNERS = ("random", "hyperband", "bayesian", "grid")
@@ -236,6 +236,7 @@ class Network(RNNHyperModel):
             # As a failure it would be hidden from tuners that learn from the scores.
             record |= {"status": "rejected", "message": str(error)}
             result["rejected"] = 1.0
+            divergence.save_weights(model, kwargs["callbacks"])
         else:
             if isinstance(trained, keras.callbacks.History):
                 result = trained
