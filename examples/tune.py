@@ -44,8 +44,8 @@ from tasks import TASKS, Task
 from keras_rnncells import datasets, models, serving
 from keras_rnncells.cells import CELLS
 from keras_rnncells.tuning import RNNHyperModel, divergence, oracles
-from keras_rnncells.tuning.space import KINDS
 from keras_rnncells.tuning.measure import first_batch, milliseconds
+from keras_rnncells.tuning.space import KINDS
 
 TUNERS = ("random", "hyperband", "bayesian", "grid")
 # A search may go on with other values of these.
