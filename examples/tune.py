@@ -53,6 +53,10 @@ MAY_CHANGE = (*OF_THE_RUN, "max_trials", "workers")
 RECORDED = ("parameters", "milliseconds", "seconds", "cpu_seconds")
 WORKER = "KERASTUNER_TUNER_ID" in os.environ
 
+# TensorFlow keeps the programs that it compiled, some megabytes a trial, as long as the process
+# lives; so after some trials the search goes on in a new one.
+TRIALS_OF_A_PROCESS = 8
+
 # For the learning rate alone.
 RATES = [1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1]
 PLAINEST = {"normalization": "none", "dropout": 0.0, "clipnorm": 1.0, "schedule": "constant"}
@@ -191,6 +195,7 @@ class Network(RNNHyperModel):
     def __init__(self, task: Task, args: argparse.Namespace) -> None:
         self.seed, self.rates, self.repeats = args.seed, args.rates, args.repeats
         self.batches, self.objective, self.worst = task.train, task.objective, task.worst
+        self.trained = 0  # by this process
         super().__init__(
             task.kind,
             task.input_shape,
@@ -238,6 +243,7 @@ class Network(RNNHyperModel):
             result["rejected"] = 1.0
             divergence.save_weights(model, kwargs["callbacks"])
         else:
+            self.trained += 1
             if isinstance(trained, keras.callbacks.History):
                 result = trained
             else:
@@ -296,7 +302,16 @@ def make_tuner(task: Task, args: argparse.Namespace, folder: Path) -> keras_tune
     return tuner
 
 
-def search(tuner: keras_tuner.Tuner, task: Task, args: argparse.Namespace, logs: Path) -> None:
+def search(
+    tuner: keras_tuner.Tuner, task: Task, args: argparse.Namespace, logs: Path, restart: bool
+) -> None:
+    def in_a_new_process() -> None:
+        if tuner.hypermodel.trained >= TRIALS_OF_A_PROCESS:
+            print("Goes on in a new process.", flush=True)
+            os.execv(sys.executable, sys.orig_argv)
+
+    if restart:
+        tuner.pre_create_trial = in_a_new_process
     callbacks = []
     if keras.backend.backend() == "tensorflow":  # KerasTuner logs hyperparameters there only
         callbacks.append(keras.callbacks.TensorBoard(logs, write_graph=False))
@@ -492,7 +507,7 @@ def report(result: dict[str, Any], most: int = 10) -> None:
         print(f"The best one on test data: {number(round(result['test'], 4))}")
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None, restart: bool = False) -> None:
     args = options(argv)
     name = name_of(args)
     folder = args.output / "search" / name
@@ -513,10 +528,10 @@ def main(argv: list[str] | None = None) -> None:
     except ValueError as error:  # of hyperparameters that there are not
         sys.exit(str(error))
     if not launched:
-        search(tuner, task, args, args.output / "logs" / name)
+        search(tuner, task, args, args.output / "logs" / name, restart)
     if not WORKER:
         finish(tuner, task, args, name, settings)
 
 
 if __name__ == "__main__":
-    main()
+    main(restart=os.name == "posix")

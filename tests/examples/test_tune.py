@@ -159,6 +159,28 @@ def test_goes_on_after_a_kill(script, whole, tmp_path):
 
 
 @on_tensorflow
+def test_goes_on_in_a_new_process(script, whole, tmp_path, monkeypatch):
+    class Left(Exception):
+        pass
+
+    def execv(path, arguments):
+        assert (path, arguments) == (sys.executable, sys.orig_argv)
+        raise Left
+
+    monkeypatch.setattr(script.module, "TRIALS_OF_A_PROCESS", 1)
+    monkeypatch.setattr(script.module, "milliseconds", lambda *_, **__: 1.0)
+    monkeypatch.setattr(os, "execv", execv)
+    with pytest.raises(Left):
+        script.module.main([*SEARCH, "--output", str(tmp_path)], restart=True)
+    trial = json.loads((tmp_path / "search" / NAME / "trial_0" / "trial.json").read_text())
+    assert trial["status"] == "COMPLETED"
+    np.testing.assert_allclose(trial["score"], whole[1]["trials"][0]["score"], rtol=1e-5)
+    assert json.loads((tmp_path / "search" / NAME / "oracle.json").read_text())["end_order"] == [
+        "0"
+    ]
+
+
+@on_tensorflow
 def test_other_settings_are_refused(script, whole):
     with pytest.raises(SystemExit, match=r"other settings \(epochs, fix\)"):
         script.run(whole[0], *SEARCH, "dropout=0.0", "--epochs", 2)
