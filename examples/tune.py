@@ -29,6 +29,7 @@ import math
 import os
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ import search_plots
 from experiment import HERE, OF_THE_RUN, device, parse, versions
 from files import whole
 from keras_tuner.engine import hyperparameters
-from table import best_first, number
+from table import best_first, number, text_of
 from tasks import TASKS, Task
 
 from keras_rnncells import datasets, models, serving
@@ -453,7 +454,10 @@ def finish(
     ranked = best_first(result)
     if ranked:
         result["best"] = ranked[0]
-        model = tuner.load_model(tuner.oracle.trials[ranked[0]["trial"]])
+        with warnings.catch_warnings():
+            # KerasTuner loads the weights before the optimizer, which is not needed, is built.
+            warnings.filterwarnings("ignore", "Skipping variable loading")
+            model = tuner.load_model(tuner.oracle.trials[ranked[0]["trial"]])
         tested = model.evaluate(*task.test, batch_size=500, verbose=0, return_dict=True)
         result["test"] = tested["accuracy" if task.accuracy else "loss"]
         save(model, args.output, name, result)
@@ -486,7 +490,7 @@ def report(result: dict[str, Any], most: int = 10) -> None:
     others = [name for name in result["axes"] if name not in known]
     print(f"\n{result['metric']:>24}  {'cell':<11}{'weights':>9}{'ms/step':>9}{'rate':>10}  others")
     for each in ranked[:most]:
-        rest = " ".join(f"{name}={each[name]}" for name in others if name in each)
+        rest = " ".join(f"{name}={text_of(each[name])}" for name in others if name in each)
         rate = each.get("learning_rate", result["fixed"].get("learning_rate"))
         print(
             f"{each['score']:>24.4f}  {each['cell']:<11}{each['parameters']:>9,}"

@@ -19,8 +19,6 @@ pytest.importorskip("keras_tuner", reason="keras_tuner is not installed")
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:keras_tuner"),
-    # Of a trial KerasTuner loads the weights into a model whose optimizer has not been built.
-    pytest.mark.filterwarnings("ignore:Skipping variable loading:UserWarning"),
 ]
 on_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="searches are tested on TensorFlow"
