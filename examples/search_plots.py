@@ -38,7 +38,8 @@ def colors(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def title(result: dict[str, Any]) -> str:
-    return f"{result['task']}, {len(result['trials'])} trials"
+    trained = [one for one in result["trials"] if one["status"] in ("completed", "diverged")]
+    return f"{result['task']}, {len(trained)} trials"
 
 
 def spans_much(values: list[float]) -> bool:
@@ -57,6 +58,13 @@ def round_numbers(low: float, high: float, kind: str) -> list[float]:
         powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         marks = [digit * 10.0**power for power in powers for digit in few]
     return [m for m in marks if low <= m * (1 + 1e-9) and m <= high * (1 + 1e-9)]
+
+
+def in_log_steps(axis: Any, low: float, high: float) -> None:
+    """Labels an axis with few and plain numbers."""
+    marks = round_numbers(low, high, "log")
+    axis.set_ticks(marks, [f"{m:,.0f}" if m >= 1000 else f"{m:.3g}" for m in marks])
+    axis.set_ticks([], minor=True)
 
 
 def unit_axis(values: list[Any], kind: str) -> tuple[dict[Any, float], list[tuple[float, str]]]:
@@ -164,13 +172,11 @@ def cost(path: Path, result: dict[str, Any]) -> None:
             axes.plot([], [], "x", color="gray", label="diverged")
         axes.axhline(result["chance"], color="gray", linestyle=":", label="knowing nothing")
         axes.set(xscale="log", xlabel=LABELS[name])
-        for which in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
-            which(lambda value, _: f"{value:,.3g}" if value < 1000 else f"{value:,.0f}")
-        axes.tick_params(which="both", length=3, pad=4)
-        axes.xaxis.set_minor_locator(pyplot().LogLocator(subs=(2, 5)))
-        axes.grid(alpha=0.3, which="both")
+        in_log_steps(axes.xaxis, *axes.get_xlim())
+        axes.grid(alpha=0.3)
     if spans_much([result["chance"], *(one["score"] for one in ranked)]):
         panels[0].set_yscale("log")
+        in_log_steps(panels[0].yaxis, *panels[0].get_ylim())
     panels[0].set_ylabel(result["metric"])
     figure.legend(*panels[1].get_legend_handles_labels(), loc="outside right upper", fontsize=9)
     figure.suptitle(f"{title(result)}; lines: the best at this cost", fontsize=11)
@@ -210,6 +216,7 @@ def sensitivity(path: Path, result: dict[str, Any]) -> None:
     axes.axhline(result["chance"], color="gray", linestyle=":", label="knowing nothing")
     if spans_much([result["chance"], *(one["score"] for one in best_first(result))]):
         axes.set_yscale("log")
+        in_log_steps(axes.yaxis, *axes.get_ylim())
     axes.set(xscale="log", xlabel="learning rate (Adam)", ylabel=result["metric"])
     axes.set_title(title(result), fontsize=11)
     axes.grid(alpha=0.3)
