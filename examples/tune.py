@@ -121,7 +121,10 @@ def options(argv: list[str] | None) -> argparse.Namespace:
     args.limit = args.limit or TASKS[args.task].limit
     if args.quick:
         args.epochs, args.limit = min(args.epochs, 2), min(args.limit, 2_000)
-        args.max_trials = min(args.max_trials or 6, 6)
+        if args.sensitivity:
+            args.rates = args.rates[1::3] or args.rates
+        else:
+            args.max_trials = min(args.max_trials, 6)
     for word in args.fix:
         if "=" not in word:
             made.error(f"--fix takes NAME=VALUE, such as layers=2. Received: {word}")
@@ -473,6 +476,7 @@ def finish(
 
 
 def save(model: keras.Model, output: Path, name: str, result: dict[str, Any]) -> None:
+    model.optimizer.build(model.trainable_variables)  # of its state there was none left
     with whole(output / f"{name}.keras") as new:
         model.save(new)
     if keras.backend.backend() != "tensorflow":
