@@ -53,7 +53,8 @@ def parse(made: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Nam
     for name, value in vars(args).items():
         if name not in ("data_dir", "output") and value != made.get_default(name):
             option = "--" + name.replace("_", "-")
-            words += [option] if value is True else [option, str(value)]
+            values = value if isinstance(value, list) else [value]
+            words += [option] if value is True else [option, *map(str, values)]
     args.command = shlex.join([*made.prog.split(), *words])
     return args
 
@@ -113,17 +114,9 @@ class Run:
         self.progress = Progress(folder, self.settings, train, monitor, self.args.budget)
         self.progress.resume(model)
         if self.progress.ended is None:
-            if keras.backend.backend() == "tensorflow":
-                # What Keras itself makes of the data is tuned by tf.data, which at the end of each
-                # epoch waits until the tuner wakes up: a third of the time, if one takes 40 s.
-                train.epoch = self.progress.epoch
-                arguments = {"x": train.as_tf_dataset(None), "steps_per_epoch": len(train)}
-                arguments["validation_data"] = as_tf_dataset(validation, validation_batch_size)
-            else:
-                arguments = {"x": train, "validation_data": validation}
-                arguments["validation_batch_size"] = validation_batch_size
+            train.epoch = self.progress.epoch
             model.fit(
-                **arguments,
+                **data_of_fit(train, validation, validation_batch_size),
                 epochs=self.args.epochs,
                 initial_epoch=self.progress.epoch,
                 callbacks=[*(callbacks or []), self.progress, *self._tensorboard()],
@@ -192,15 +185,33 @@ class Run:
         return result
 
 
-def as_tf_dataset(data: Any, batch_size: int | None) -> Any:
-    """Validation data, batches or arrays, as a `tf.data.Dataset` that is not tuned."""
-    if not isinstance(data, tuple):
-        return data.as_tf_dataset()
+def data_of_fit(train: Any, validation: Any, batch_size: int | None = None) -> dict[str, Any]:
+    """The arguments of Keras' `fit` that are data.
+
+    What Keras on TensorFlow makes of batches and arrays is tuned by tf.data, which at the end of
+    each epoch waits until the tuner wakes up: a third of the time, of epochs of 4 or 40 seconds.
+
+    Args:
+        train: batches of `keras_rnncells.datasets`.
+        validation: likewise, or a tuple of arrays.
+        batch_size: of arrays.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return {"x": train, "validation_data": validation, "validation_batch_size": batch_size}
     import tensorflow as tf
 
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return tf.data.Dataset.from_tensor_slices(data).batch(batch_size).with_options(options)
+    if isinstance(validation, tuple):
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        validation = tf.data.Dataset.from_tensor_slices(validation).batch(batch_size)
+        validation = validation.with_options(options)
+    else:
+        validation = validation.as_tf_dataset()
+    return {
+        "x": train.as_tf_dataset(None),
+        "steps_per_epoch": len(train),
+        "validation_data": validation,
+    }
 
 
 def plot_curve(

@@ -1,4 +1,4 @@
-"""Writes the table and the pictures of `examples/README.md` from `examples/results/*.json`.
+"""Writes the tables and the pictures of `examples/README.md` from `examples/results/*.json`.
 
 python examples/table.py
 """
@@ -12,7 +12,8 @@ from files import whole
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- results: written by table.py -->\n", "<!-- end of results -->\n"
-COLUMNS = (
+SEARCHES = "<!-- searches: written by table.py -->\n", "<!-- end of searches -->\n"
+COLUMNS = (  # of the experiments
     "experiment",
     "network",
     "measured",
@@ -24,11 +25,14 @@ COLUMNS = (
     "on",
     "command",
 )
+SEARCH_COLUMNS = ("cell", "trials", "best", "weights", "ms per step", "learning rate", "others")
+RATE_COLUMNS = ("cell", "best", "at", "learns from", "to", "decades")
 
 
 def results(folder: Path) -> list[dict]:
     """The results in the folder, in the order of the table."""
-    found = [(path.stem, json.loads(path.read_text())) for path in folder.glob("*.json")]
+    paths = [path for path in folder.glob("*.json") if not path.name.startswith("tune-")]
+    found = [(path.stem, json.loads(path.read_text())) for path in paths]
 
     def order(entry):
         result = entry[1]
@@ -65,24 +69,104 @@ def row(result: dict) -> str:
 def text(folder: Path) -> str:
     """The table, and below it the pictures."""
     found = results(folder)
-    lines = [
-        "| " + " | ".join(COLUMNS) + " |",
-        "|" + "---|" * len(COLUMNS),
-        *map(row, found),
-        "",
-    ]
+    lines = [*head(COLUMNS), *map(row, found), ""]
     for result in found:
         if (folder / f"{result['name']}.png").exists():
             lines += [f"![{result['name']}](results/{result['name']}.png)", ""]
     return "\n".join(lines)
 
 
+def head(columns: tuple[str, ...]) -> list[str]:
+    return ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+
+
+def best_first(search: dict) -> list[dict]:
+    """The trials of a search that have a score."""
+    scored = [one for one in search["trials"] if one["score"] is not None]
+    return sorted(scored, key=lambda one: one["score"], reverse=search["direction"] == "max")
+
+
+def score(search: dict, value: float) -> str:
+    """A score, accuracies in percent."""
+    return f"{100 * value:.2f} %" if search["direction"] == "max" else f"{value:.2g}"
+
+
+def search_row(search: dict, cell: str) -> str:
+    """What the trials of a cell found."""
+    best = next((one for one in best_first(search) if one["cell"] == cell), None)
+    statuses = [one["status"] for one in search["trials"] if one.get("cell") == cell]
+    counts = ", ".join(f"{statuses.count(one)} {one}" for one in dict.fromkeys(sorted(statuses)))
+    cells = [cell, counts or "none"]
+    if best is None:
+        cells += ["-"] * (len(SEARCH_COLUMNS) - len(cells))
+    else:
+        others = [name for name in search["axes"] if name in best and name != "cell"]
+        rate = best.get("learning_rate", search["fixed"].get("learning_rate"))
+        cells += [
+            score(search, best["score"]),
+            f"{best['parameters']:,}",
+            f"{best['milliseconds']:.3g}",
+            f"{rate:.2g}",
+            ", ".join(f"{k} {text_of(best[k])}" for k in others if k != "learning_rate") or "-",
+        ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def text_of(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def rate_row(search: dict, cell: str) -> str:
+    """The learning rates at which a cell learns."""
+    found = search["sensitivity"][cell]
+    cells = [cell, score(search, found["score"]), f"{found['learning_rate']:.2g}"]
+    if found["learns"]:
+        more = "" if found["within"] else "at least "
+        cells += [f"{found['from']:.1g}", f"{found['to']:.1g}", f"{more}{found['decades']:.1f}"]
+    else:
+        cells += ["-", "-", "does not learn"]
+    return "| " + " | ".join(cells) + " |"
+
+
+def search_text(folder: Path) -> str:
+    """For each search its table and its pictures."""
+    lines = []
+    for path in sorted(folder.glob("tune-*.json")):
+        search = json.loads(path.read_text())
+        lines += [
+            f"### {path.stem.removeprefix('tune-').replace('-', ' ')}",
+            "",
+            f"`{search['command']}`: {search['metric']}, [{len(search['trials'])} trials]"
+            f"(results/{path.name}) in {search['seconds'] / 60:.0f} minutes on {search['device']}, "
+            f"{search['backend']}. The best of all on test data: "
+            f"{score(search, search['test']) if search['best'] else '-'}.",
+            "",
+        ]
+        if search["sensitivity"]:
+            lines += head(RATE_COLUMNS)
+            lines += [rate_row(search, cell) for cell in search["sensitivity"]]
+        else:
+            lines += head(SEARCH_COLUMNS)
+            lines += [search_row(search, cell) for cell in search["settings"]["cells"]]
+        lines.append("")
+        for picture in sorted(folder.glob(f"{path.stem}-*.png")):
+            # Another search may have a longer name that begins so.
+            if picture.stem.removeprefix(path.stem) in ("-rates", "-parallel", "-cost"):
+                lines += [f"![{picture.stem}](results/{picture.name})", ""]
+    return "\n".join(lines)
+
+
 def main() -> None:
     readme = HERE / "README.md"
-    before, rest = readme.read_text().split(BEGIN)
-    after = rest.split(END)[1]
+    written = readme.read_text()
+    for (begin, end), text_of_it in (
+        ((BEGIN, END), text(HERE / "results")),
+        (SEARCHES, search_text(HERE / "results")),
+    ):
+        before, rest = written.split(begin)
+        written = before + begin + "\n" + text_of_it + end + rest.split(end)[1]
     with whole(readme) as new:
-        new.write_text(before + BEGIN + "\n" + text(HERE / "results") + END + after)
+        new.write_text(written)
 
 
 if __name__ == "__main__":

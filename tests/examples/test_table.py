@@ -7,13 +7,30 @@ import pytest
 
 from tests.examples.conftest import EXAMPLES
 
-RESULTS = sorted((EXAMPLES / "results").glob("*.json"))
+FOUND = sorted((EXAMPLES / "results").glob("*.json"))
+SEARCHES = [path for path in FOUND if path.name.startswith("tune-")]
+RESULTS = [path for path in FOUND if path not in SEARCHES]
 
 
 def test_readme_is_what_the_results_say(example):
     module = example("table")
-    written = (EXAMPLES / "README.md").read_text().split(module.BEGIN)[1].split(module.END)[0]
-    assert written == "\n" + module.text(EXAMPLES / "results")
+    written = (EXAMPLES / "README.md").read_text()
+    for begin, end, text in (
+        (module.BEGIN, module.END, module.text),
+        (*module.SEARCHES, module.search_text),
+    ):
+        between = written.split(begin)[1].split(end)[0]
+        assert between == "\n" + text(EXAMPLES / "results")
+
+
+@pytest.mark.parametrize("path", SEARCHES, ids=lambda path: path.stem)
+def test_search_is_complete(path):
+    search = json.loads(path.read_text())
+    assert path.stat().st_size < 100_000
+    assert "quick" not in path.stem and search["test"] is not None
+    picture = "rates" if search["sensitivity"] else "cost"
+    assert path.with_name(f"{path.stem}-{picture}.png").exists()
+    assert not [one for one in search["trials"] if one["status"] in ("running", "idle")]
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
@@ -45,3 +62,53 @@ def test_one_row_a_result_in_order(example, tmp_path):
     assert "IndRNN, 2 x 128 | steps | 1,600 (paper) | 1,500 | 12,345 | 1.5 | 17,281" in lines[2]
     assert "LSTM, 2 x 128 | steps | - | not reached |" in lines[3]
     assert lines[5:] == ["![adding_problem-IndRNN-100](results/adding_problem-IndRNN-100.png)"]
+
+
+def search(**changes):
+    """The result of a search with three trials."""
+    common = {"message": None, "parameters": 1234, "milliseconds": 4.567, "seconds": 60}
+    return {
+        "direction": "max", "metric": "accuracy, held out", "test": 0.9, "seconds": 240,
+        "device": "2 CPU cores, X", "backend": "jax", "command": "python examples/tune.py",
+        "trials": [
+            {**common, "cell": "LSTM", "status": "completed", "score": 0.8,
+             "learning_rate": 0.00123, "layers": 2},
+            {**common, "cell": "LSTM", "status": "completed", "score": 0.95,
+             "learning_rate": 0.004, "layers": 3},
+            {**common, "cell": "IRNN", "status": "diverged", "score": None,
+             "learning_rate": 0.1},
+        ],
+        "axes": {"cell": "choice", "learning_rate": "log", "layers": "linear"},
+        "fixed": {}, "best": {}, "sensitivity": None, "settings": {"cells": ["IRNN", "LSTM"]},
+        **changes,
+    }  # fmt: skip
+
+
+def test_best_trial_of_each_cell(example, tmp_path):
+    module = example("table")
+    Path(tmp_path, "tune-rows-random.json").write_text(json.dumps(search(best={"score": 0.95})))
+    for name in ("tune-rows-random-cost", "tune-rows-random-5-ms-cost"):
+        Path(tmp_path, f"{name}.png").touch()
+    lines = module.search_text(tmp_path).splitlines()
+    assert lines[0] == "### rows random"
+    assert "[3 trials](results/tune-rows-random.json) in 4 minutes on 2 CPU cores" in lines[2]
+    assert "on test data: 90.00 %" in lines[2]
+    assert lines[6] == "| IRNN | 1 diverged | - | - | - | - | - |"
+    assert lines[7] == "| LSTM | 2 completed | 95.00 % | 1,234 | 4.57 | 0.004 | layers 3 |"
+    assert lines[9:] == ["![tune-rows-random-cost](results/tune-rows-random-cost.png)"]
+    assert module.results(tmp_path) == []
+
+
+def test_range_of_learning_rates(example, tmp_path):
+    module = example("table")
+    found = {"learning_rate": 0.01, "score": 0.9, "learns": True, "from": 0.002, "to": 0.05}
+    widths = {
+        "LSTM": {**found, "decades": 1.4, "within": True},
+        "GRU": {**found, "decades": 1.4, "within": False},
+        "IRNN": {"learning_rate": 0.01, "score": 0.11, "learns": False},
+    }
+    Path(tmp_path, "tune-rows.json").write_text(json.dumps(search(sensitivity=widths)))
+    lines = module.search_text(tmp_path).splitlines()
+    assert lines[6] == "| LSTM | 90.00 % | 0.01 | 0.002 | 0.05 | 1.4 |"
+    assert lines[7] == "| GRU | 90.00 % | 0.01 | 0.002 | 0.05 | at least 1.4 |"
+    assert lines[8] == "| IRNN | 11.00 % | 0.01 | - | - | does not learn |"
