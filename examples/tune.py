@@ -10,7 +10,8 @@ Serving. A search that is killed goes on where it was when the same command is g
 larger `--max-trials`, a finished one goes on too.
 
 For cells at equal size there is `--parameters`, at equal time of a training step
-`--max-milliseconds`: what is slower is not trained, and does not count as a trial. `--sensitivity`
+`--max-milliseconds`: what is slower is not trained, and does not count as a trial. A random search
+tries each cell as often as the others. `--sensitivity`
 varies cell and learning rate only, with the same rates for all cells, and tells how wide the range
 is in which a cell learns.
 
@@ -24,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import collections
 import json
 import math
 import os
@@ -174,7 +176,21 @@ class RoomForTrained:
 
 
 class RandomSearch(RoomForTrained, oracles.RandomSearchOracle):
-    pass
+    """Random search with as many trials of each cell, so that the best of each can be compared."""
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        turns: dict[str, float] = collections.Counter()
+        for trial in self.trials.values():
+            # A cell that is often rejected is drawn more often, but not for ever.
+            rejected = trial.metrics.exists("rejected")
+            turns[trial.hyperparameters.get("cell")] += 0.25 if rejected else 1
+        cells = next(each.values for each in self.get_space().space if each.name == "cell")
+        fewest = min(turns[cell] for cell in cells)
+        for _ in range(100):  # a cell that has nothing new left loses its turn
+            found = super().populate_space(trial_id)
+            if found["values"] is None or turns[found["values"]["cell"]] == fewest:
+                break
+        return found
 
 
 class GridSearch(RoomForTrained, oracles.GridSearchOracle):

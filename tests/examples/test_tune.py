@@ -221,6 +221,58 @@ def test_diverged_trials_are_recorded(rates):
     assert set(result["sensitivity"]) == {"IRNN"}
 
 
+@pytest.mark.parametrize("rejected, turns", [(None, [2, 2, 2]), ("B", [2, 8, 2])])
+def test_a_random_search_tries_each_cell_as_often(script, rejected, turns):
+    """Of a cell that is always rejected, four count as one."""
+    import keras_tuner
+
+    hp = keras_tuner.HyperParameters()
+    hp.Choice("cell", ["A", "B", "C"])
+    hp.Float("rate", 0.0, 1.0)
+    oracle = script.module.RandomSearch(
+        objective=keras_tuner.Objective("score", "max"),
+        max_trials=100,
+        hyperparameters=hp,
+        seed=1,
+    )
+    tried = []
+    for _ in range(sum(turns)):
+        trial_id = str(len(tried))
+        values = oracle.populate_space(trial_id)["values"]
+        trial = keras_tuner.engine.trial.Trial(hp.copy(), trial_id)
+        trial.hyperparameters.values = values
+        if values["cell"] == rejected:
+            trial.metrics.register("rejected", "min")
+        oracle.trials[trial_id] = trial
+        tried.append(values["cell"])
+    assert [tried.count(cell) for cell in "ABC"] == turns
+
+
+def test_a_cell_with_nothing_new_left_loses_its_turn(script):
+    import keras_tuner
+
+    hp = keras_tuner.HyperParameters()
+    hp.Choice("cell", ["A", "B"])
+    hp.Float("rate", 0.0, 1.0, parent_name="cell", parent_values=["B"])
+    oracle = script.module.RandomSearch(
+        objective=keras_tuner.Objective("score", "max"),
+        max_trials=4,
+        hyperparameters=hp,
+        seed=1,
+    )
+    oracle._set_project_dir("unused", "unused")
+    oracle._save_trial = oracle.save = lambda *_: None
+    cells = []
+    for _ in range(4):
+        trial = oracle.create_trial("tuner0")
+        cells.append(trial.hyperparameters.values["cell"])
+        trial.metrics.register("score", "max")
+        trial.metrics.update("score", 1.0)
+        trial.status = "COMPLETED"
+        oracle.end_trial(trial)
+    assert sorted(cells) == ["A", "B", "B", "B"]
+
+
 @on_tensorflow
 def test_what_is_too_large_is_not_trained(script, tmp_path):
     """IndRNN has 21 weights here and IRNN 33."""
