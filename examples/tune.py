@@ -357,7 +357,8 @@ def trials(tuner: keras_tuner.Tuner) -> list[dict[str, Any]]:
             {
                 "trial": trial_id,
                 "status": status,
-                "score": trial.score if status == "completed" else None,
+                # Of the trials of this process it is one of NumPy.
+                "score": float(trial.score) if status == "completed" else None,
                 "message": message and message.strip().splitlines()[-1],
                 **{key: record.get(key) for key in RECORDED},
                 "cell": trial.hyperparameters.values.get("cell"),

@@ -157,15 +157,13 @@ class SearchSpace(keras_tuner.HyperModel):
     def choose_cell_arguments(self, hp: keras_tuner.HyperParameters, cell: str) -> dict[str, Any]:
         """Arguments of the cell: where its memory starts."""
         gain = self.ask(hp, "Choice", "gain", [1.0, 0.1, 0.01], where=("cell", ["IRNN"]))
+        memory = None
+        if self.task != "language":  # which has no last step
+            of_indrnn = ("cell", ["IndRNN"])
+            memory = self.ask(hp, "Choice", "last_memory", ["long", "mixed"], where=of_indrnn)
         if gain is not None:
             return {"gain": gain}
-        if self.task != "language":  # which has no last step
-            choices = ["long", "mixed"]
-            of_indrnn = ("cell", ["IndRNN"])
-            memory = self.ask(hp, "Choice", "last_memory", choices, where=of_indrnn)
-            if memory == "mixed":
-                return {"memory": None}
-        return {}
+        return {"memory": None} if memory == "mixed" else {}
 
     def choose_embedding(self, hp: keras_tuner.HyperParameters) -> int:
         """The size of the embedding."""

@@ -259,6 +259,15 @@ def test_wrong_arguments(arguments, message):
         RNNHyperModel(**{"task": "regression", "input_shape": (3, 2), "outputs": 1, **arguments})
 
 
+@pytest.mark.parametrize("first", ["IndRNN", "IRNN", "LSTM"])
+def test_fixed_of_one_cell_whichever_is_built_first(first):
+    """A search that goes on in a new process begins with any cell."""
+    hp = keras_tuner.HyperParameters()
+    hp.Choice("cell", [first])
+    fixed = {"gain": 0.5, "last_memory": "mixed", "gamma": 3.0, "normalization_place": "after"}
+    small(["IndRNN", "IRNN", "LSTM"], fixed).build(hp)
+
+
 def test_fixed_of_nothing():
     with pytest.raises(ValueError, match="gain"):
         small(fixed={"gain": 1.0}).build(keras_tuner.HyperParameters())
