@@ -111,7 +111,9 @@ class Run:
         """
         print(f"{self.name}: {parameters(model):,} weights, {len(train):,} steps an epoch.")
         folder = self.args.output / "checkpoints" / self.name
-        self.progress = Progress(folder, self.settings, train, monitor, self.args.budget)
+        self.progress = Progress(
+            folder, self.settings, train, monitor, self.args.budget, self.args.command
+        )
         self.progress.resume(model)
         if self.progress.ended is None:
             train.epoch = self.progress.epoch

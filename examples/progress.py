@@ -28,14 +28,22 @@ class Progress(keras.callbacks.Callback):
         train: the batches of training, to be told the epoch.
         monitor: the log that decides which weights are the best.
         budget: minutes of training at most, those before a kill counted in.
+        command: what to type to go on.
     """
 
     def __init__(
-        self, folder: Path, settings: dict, train: Any, monitor: str, budget: float | None
+        self,
+        folder: Path,
+        settings: dict,
+        train: Any,
+        monitor: str,
+        budget: float | None,
+        command: str = "",
     ) -> None:
         super().__init__()
         self.folder = folder
         self.settings = settings
+        self.command = command
         self.train = train
         self.monitor = monitor
         self.budget = budget
@@ -124,6 +132,7 @@ class Progress(keras.callbacks.Callback):
             np.savez(new / "best.npz", *self.best["weights"])
             state = {
                 "settings": self.settings,
+                "command": self.command,
                 "epoch": self.epoch,
                 "seconds": self.seconds,
                 "cpu_seconds": self.cpu_seconds,

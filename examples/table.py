@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import comparison
 from files import whole
 
 HERE = Path(__file__).parent
@@ -25,6 +26,7 @@ COLUMNS = (  # of the experiments
     "on",
     "command",
 )
+UNFINISHED_COLUMNS = ("command", "epochs", "steps", "minutes", "the best so far, held out")
 SEARCH_COLUMNS = ("cell", "trials", "best", "weights", "ms per step", "learning rate", "others")
 RATE_COLUMNS = ("cell", "best", "at", "learns from", "to", "decades")
 
@@ -52,7 +54,7 @@ def row(result: dict) -> str:
         published = f"{number(result['published'])} ({result['source']})"
     name = " ".join(filter(None, [result["experiment"], result["variant"]]))
     cells = (
-        f"[{name}](results/{result['name']}.json)",
+        f"[{name}](results/{result['name']}.json) ([curve](results/{result['name']}.png))",
         f"{result['cell']}, {result['layers']} x {result['units']}",
         result["metric"],
         published,
@@ -67,13 +69,32 @@ def row(result: dict) -> str:
 
 
 def text(folder: Path) -> str:
-    """The table, and below it the pictures."""
+    """The table, what is not finished, and below them the pictures."""
     found = results(folder)
     lines = [*head(COLUMNS), *map(row, found), ""]
-    for result in found:
-        if (folder / f"{result['name']}.png").exists():
-            lines += [f"![{result['name']}](results/{result['name']}.png)", ""]
+    begun = [json.loads(path.read_text()) for path in comparison.unfinished(folder)]
+    if begun:
+        lines += ["Not finished; the same command goes on:", "", *head(UNFINISHED_COLUMNS)]
+        lines += [*map(unfinished_row, begun), ""]
+    for name, compared in comparison.groups(found).items():
+        several = folder / f"{name}.png"
+        pictures = [several] if several.exists() else []
+        pictures = pictures or [folder / f"{result['name']}.png" for result in compared]
+        for picture in filter(Path.exists, pictures):
+            lines += [f"![{picture.stem}](results/{picture.name})", ""]
     return "\n".join(lines)
+
+
+def unfinished_row(state: dict) -> str:
+    best = state["best"]
+    cells = (
+        f"`{state['command']}`",
+        f"{state['epoch']} of {state['settings']['epochs']}",
+        f"{state['curve']['steps'][-1]:,}",
+        f"{state['seconds'] / 60:.0f}",
+        f"{best['value']:.4g} after epoch {best['epoch']}",
+    )
+    return "| " + " | ".join(cells) + " |"
 
 
 def head(columns: tuple[str, ...]) -> list[str]:
@@ -122,7 +143,7 @@ def rate_row(search: dict, cell: str) -> str:
     cells = [cell, score(search, found["score"]), f"{found['learning_rate']:.2g}"]
     if found["learns"]:
         more = "" if found["within"] else "at least "
-        cells += [f"{found['from']:.1g}", f"{found['to']:.1g}", f"{more}{found['decades']:.1f}"]
+        cells += [f"{found['from']:.2g}", f"{found['to']:.2g}", f"{more}{found['decades']:.1f}"]
     else:
         cells += ["-", "-", "does not learn"]
     return "| " + " | ".join(cells) + " |"
@@ -157,6 +178,7 @@ def search_text(folder: Path) -> str:
 
 
 def main() -> None:
+    comparison.draw(HERE / "results", results(HERE / "results"))
     readme = HERE / "README.md"
     written = readme.read_text()
     for (begin, end), text_of_it in (

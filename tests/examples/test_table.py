@@ -64,6 +64,52 @@ def test_one_row_a_result_in_order(example, tmp_path):
     assert lines[5:] == ["![adding_problem-IndRNN-100](results/adding_problem-IndRNN-100.png)"]
 
 
+def curves(name, cell, variant, published=None):
+    """The result of an experiment, with its learning curve."""
+    return {
+        "name": f"{name}-{cell}-{variant}", "experiment": name, "cell": cell, "variant": variant,
+        "metric": "steps until the MSE is below 0.01", "published": published, "layers": 1,
+        "units": 8, "chance": 1 / 6,
+        "curve": {"steps": [100, 200], "seconds": [60, 120], "val_loss": [0.2, 0.005],
+                  "val_bpc": [3.0, 2.5]},
+    }  # fmt: skip
+
+
+def test_one_picture_for_the_cells_at_one_task(example, tmp_path):
+    module = example("comparison")
+    found = [
+        curves("adding_problem", "IndRNN", "100", 1600),
+        curves("adding_problem", "LSTM", "100"),
+        curves("adding_problem", "IndRNN", "500"),
+        curves("ptb_characters", "IndRNN", "21-residual"),
+        curves("ptb_characters", "LSTM", "1-plain"),
+        curves("spoken_digits", "IndRNN", ""),
+    ]
+    sizes = {name: len(results) for name, results in module.groups(found).items()}
+    assert sizes == {
+        "adding_problem-100-compared": 2,
+        "adding_problem-500-compared": 1,
+        "ptb_characters-compared": 2,
+        "spoken_digits-IndRNN-": 1,
+    }
+    module.draw(tmp_path, found)
+    drawn = ["adding_problem-100-compared.png", "ptb_characters-compared.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == drawn
+
+
+def test_unfinished_runs_are_listed(example, run, monkeypatch, tmp_path):
+    """Of a run that was killed after its first epoch there is the checkpoint only."""
+    experiment = example("experiment")
+    monkeypatch.setattr(experiment.Run, "finish", lambda *_, **__: (_ for _ in ()).throw(KeyError))
+    with pytest.raises(KeyError):
+        run("adding_problem", "--timesteps", 8, "--units", 4, "--epochs", 1, folder=tmp_path)
+    lines = example("table").text(tmp_path).splitlines()
+    start = lines.index("Not finished; the same command goes on:")
+    command = "python examples/adding_problem.py --units 4 --epochs 1 --timesteps 8"
+    assert lines[start + 4].startswith(f"| `{command}` | 1 of 1 | 100 | 0 | 0.")
+    assert lines[start + 4].endswith(" after epoch 1 |")
+
+
 def search(**changes):
     """The result of a search with three trials."""
     common = {"message": None, "parameters": 1234, "milliseconds": 4.567, "seconds": 60}
