@@ -117,8 +117,8 @@ def main(argv: list[str] | None = None) -> None:
     schedule = keras.optimizers.schedules.ExponentialDecay(
         args.learning_rate, decay_steps=20_000, decay_rate=0.1, staircase=True
     )
-    # IndRNN's gradients are bounded by its weights. They are large all the same, since they are sums
-    # over all steps: cut one by one they lose their direction, and 5,000 steps are not learned.
+    # IndRNN's gradients are bounded by its weights. As sums over all steps they are large all the
+    # same: clipped one by one they lose their direction, and 5,000 steps are not learned.
     clipvalue = None if args.cell == "IndRNN" else 10.0
     model.compile(keras.optimizers.Adam(schedule, clipvalue=clipvalue), loss="mse")
     train = datasets.Batches(
