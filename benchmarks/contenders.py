@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-# What is reported is the CPU; and no word from TensorFlow between the lines of progress.
-os.environ.update(CUDA_VISIBLE_DEVICES="-1", JAX_PLATFORMS="cpu")
+# What is reported is the CPU, unless the script says otherwise; and no word from TensorFlow between
+# the lines of progress.
+if os.environ.setdefault("JAX_PLATFORMS", "cpu") == "cpu":
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 

@@ -27,8 +27,10 @@ def machine() -> dict[str, str]:
         for name in LIBRARIES
         if name in sys.modules
     }
-    cpu = f"{model}, {os.cpu_count()} cores"
-    return {"cpu": cpu, "python": platform.python_version(), **versions}
+    found = {"cpu": f"{model}, {os.cpu_count()} cores"}
+    if (jax := sys.modules.get("jax")) and jax.default_backend() != "cpu":
+        found[jax.default_backend()] = jax.devices()[0].device_kind
+    return {**found, "python": platform.python_version(), **versions}
 
 
 def seconds(run: Callable[[], Any], calls: int = 1) -> float:

@@ -165,12 +165,13 @@ class Report:
     Args:
         name: of the script.
         folder: where both lie.
+        device: what it measured.
     """
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, device: str = "cpu") -> None:
         self.name = name
         self.readme = folder / "README.md"
-        self.results = folder / "results" / f"{name}-cpu.json"
+        self.results = folder / "results" / f"{name}-{device}.json"
 
     def records(self) -> dict[str, dict]:
         return json.loads(self.results.read_text()) if self.results.exists() else {}

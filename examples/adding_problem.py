@@ -8,10 +8,10 @@ memory.
     python examples/adding_problem.py
     python examples/adding_problem.py --cell LSTM --timesteps 500
 
-The protocol is that of the IndRNN paper (Li et al., 2018, https://arxiv.org/abs/1803.04831), with
-batches of 32 as in its code. What counts is the number of training steps until the error on 1,000
-new sequences, seen every 100 steps, is below 0.01. `test_mse` is the error of the best weights on
-1,000 others.
+Two layers of IndRNN, or one of another cell. The protocol is that of the IndRNN paper (Li et
+al., 2018, https://arxiv.org/abs/1803.04831), with batches of 32 as in its code. What counts is the
+number of training steps until the error on 1,000 new sequences, seen every 100 steps, is below
+0.01. `test_mse` is the error of the best weights on 1,000 others.
 """
 
 import argparse
@@ -80,16 +80,14 @@ class StopAt(keras.callbacks.Callback):
 
 
 def options(argv: list[str] | None) -> argparse.Namespace:
-    made = parser("adding_problem", __doc__, layers=2, units=128, epochs=100)
+    made = parser("adding_problem", __doc__, units=128, epochs=100)
     add = made.add_argument
-    made.set_defaults(layers=None)
     add("--timesteps", type=int, default=100, help="length of the sequences (default: 100)")
     add("--batch-size", type=int, default=32, help="sequences in a step (default: 32)")
     add("--learning-rate", type=float, help="of Adam (default: as in the paper, by cell)")
     add("--target", type=float, default=1e-3, help="MSE to stop at (default: 0.001)")
     add("--reload", type=Path, help=argparse.SUPPRESS)
-    args = parse(made, argv)
-    args.layers = args.layers or (2 if args.cell == "IndRNN" else 1)
+    args = parse(made, argv, layers=2)
     args.learning_rate = args.learning_rate or default_learning_rate(args.cell, args.timesteps)
     if args.quick:
         args.epochs = min(args.epochs, 4)

@@ -26,7 +26,7 @@ HERE = Path(__file__).parent
 OF_THE_RUN = ("data_dir", "output", "budget", "command")
 
 
-def parser(experiment: str, doc: str, *, layers: int, units: int, epochs: int):
+def parser(experiment: str, doc: str, *, units: int, epochs: int):
     """The options that every experiment has, as an `argparse.ArgumentParser`."""
     made = argparse.ArgumentParser(
         prog=f"python examples/{experiment}.py",
@@ -35,8 +35,13 @@ def parser(experiment: str, doc: str, *, layers: int, units: int, epochs: int):
     )
     add = made.add_argument
     add("--cell", choices=CELLS, default="IndRNN")
-    add("--layers", type=int, default=layers, help=f"recurrent layers (default: {layers})")
-    add("--units", type=int, default=units, help=f"units in each layer (default: {units})")
+    add("--layers", type=int, help="recurrent layers (default: see above)")
+    add(
+        "--units",
+        type=int,
+        default=units,
+        help=f"units in each layer (default: {units or 'by size'})",
+    )
     add("--epochs", type=int, default=epochs, help=f"validations (default: {epochs})")
     add("--data-dir", type=Path, help="folder of the dataset (default: that of TFDS, downloads)")
     add("--budget", type=float, help="minutes of training at most")
@@ -46,8 +51,17 @@ def parser(experiment: str, doc: str, *, layers: int, units: int, epochs: int):
     return made
 
 
-def parse(made: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
-    """The options, and as `command` what to type for them, wherever the data lie."""
+def parse(
+    made: argparse.ArgumentParser, argv: list[str] | None, *, layers: int, of_others: int = 1
+) -> argparse.Namespace:
+    """The options, and as `command` what to type for them, wherever the data lie.
+
+    Args:
+        made: from `parser`.
+        argv: the words typed.
+        layers: how many an IndRNN has, if that is not asked for,
+        of_others: and the other cells.
+    """
     args = made.parse_args(argv)
     words = []
     for name, value in vars(args).items():
@@ -56,6 +70,7 @@ def parse(made: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Nam
             values = value if isinstance(value, list) else [value]
             words += [option] if value is True else [option, *map(str, values)]
     args.command = shlex.join([*made.prog.split(), *words])
+    args.layers = args.layers or (layers if args.cell == "IndRNN" else of_others)
     return args
 
 
@@ -63,8 +78,8 @@ class Run:
     """One run of an experiment.
 
     It writes `<name>.json`, `.png` and `.keras` into the folder `--output`, where the name is made
-    of the experiment, the cell and the variant. Until then `checkpoints/<name>` has what the same
-    command goes on from.
+    of the experiment, the cell, the variant, and `gpu` or `tpu` if it runs there. Until then
+    `checkpoints/<name>` has what the same command goes on from.
 
     Args:
         experiment: its name, that of the script.
@@ -75,7 +90,8 @@ class Run:
     def __init__(self, experiment: str, args: argparse.Namespace, variant: str = "") -> None:
         self.experiment = experiment
         self.args = args
-        self.variant = "-".join(filter(None, [variant, "quick" if args.quick else ""]))
+        parts = [variant, accelerator(), "quick" if args.quick else ""]
+        self.variant = "-".join(filter(None, parts))
         self.name = "-".join(filter(None, [experiment, args.cell, self.variant]))
         self.settings = {k: v for k, v in sorted(vars(args).items()) if k not in OF_THE_RUN}
         self.settings["backend"] = keras.backend.backend()
@@ -274,13 +290,21 @@ def parameters(model: keras.Model) -> int:
     return sum(math.prod(weight.shape) for weight in model.trainable_weights)
 
 
+def accelerator() -> str:
+    """`"gpu"` or `"tpu"`, if JAX computes there."""
+    if keras.backend.backend() != "jax":
+        return ""
+    import jax
+
+    return "" if jax.default_backend() == "cpu" else jax.default_backend()
+
+
 def device() -> str:
     """What it ran on."""
-    if keras.backend.backend() == "jax":
+    if accelerator():
         import jax
 
-        if jax.default_backend() != "cpu":
-            return jax.devices()[0].device_kind
+        return jax.devices()[0].device_kind
     # Those that this process may use.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{cores} CPU core{'s' if cores != 1 else ''}, {cpu()}"

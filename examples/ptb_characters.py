@@ -6,10 +6,11 @@ text, of which every character but the first is predicted once.
 
     python examples/ptb_characters.py
     python examples/ptb_characters.py --layers 21 --kind residual
-    python examples/ptb_characters.py --cell LSTM --layers 1
+    python examples/ptb_characters.py --cell LSTM
 
-The IndRNN paper (Li et al., 2018, https://arxiv.org/abs/1803.04831) takes 2,000 units a layer.
-Here all networks have the same number of weights, `--parameters`, which fits a CPU.
+Six layers of IndRNN, or one of another cell. The IndRNN paper (Li et al., 2018,
+https://arxiv.org/abs/1803.04831) takes 2,000 units a layer. Here all networks have the same number
+of weights, `--parameters`, which fits a CPU, unless `--units` says how wide they are.
 """
 
 import argparse
@@ -55,15 +56,15 @@ class FromTheStart(keras.callbacks.Callback):
 
 
 def options(argv: list[str] | None) -> argparse.Namespace:
-    made = parser("ptb_characters", __doc__, layers=6, units=0, epochs=12)
+    made = parser("ptb_characters", __doc__, units=None, epochs=12)
     add = made.add_argument
     add("--kind", choices=("plain", "residual"), default="plain", help="of stack (default: plain)")
-    add("--parameters", type=int, default=1_000_000, help="chooses --units (default: 1000000)")
+    add("--parameters", type=int, default=1_000_000, help="weights in all (default: 1000000)")
     add("--window", type=int, default=50, help="characters of a window (default: 50)")
     add("--batch-size", type=int, default=64, help="texts read side by side (default: 64)")
     add("--learning-rate", type=float, default=2e-3, help="of Adam at the start (default: 0.002)")
     add("--dropout", type=float, default=0.1, help="after each layer (default: 0.1)")
-    args = parse(made, argv)
+    args = parse(made, argv, layers=6)
     if args.kind == "residual" and args.layers % 2 == 0:
         made.error("a residual stack has two layers a block and one more: an odd --layers")
     if args.quick:
@@ -95,10 +96,11 @@ def main(argv: list[str] | None = None) -> None:
     except OSError as error:  # missing or damaged: one sentence
         sys.exit(str(error))
     vocabulary = len(text.symbols)
+    variant = f"{args.layers}-{args.kind}" + (f"-{args.units}" if args.units else "")
     args.units = args.units or models.units_for(
         lambda units: build_model(vocabulary, args, units), args.parameters
     )
-    run = Run("ptb_characters", args, f"{args.layers}-{args.kind}")
+    run = Run("ptb_characters", args, variant)
     model = build_model(vocabulary, args, args.units)
 
     def streams(ids, **arguments):

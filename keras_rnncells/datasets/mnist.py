@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,7 +37,7 @@ def pixel_mnist(
     *,
     steps: int = PIXELS,
 ) -> PixelMNIST:
-    """MNIST as sequences, read by TFDS: 60,000 images to train on and 10,000 to test.
+    """MNIST as sequences: 60,000 images to train on and 10,000 to test.
 
     An image of 28 x 28 pixels is read from left to right, row after row. To tell a digit, a
     network has to remember the first strokes until the last. Permuted, the pixels come in a
@@ -46,8 +47,9 @@ def pixel_mnist(
     Reference: [Le et al. 2015](https://arxiv.org/abs/1504.00941).
 
     Args:
-        data_dir: folder of TFDS that has `mnist`. `None` is TFDS' own folder, which downloads it
-            (11 MB) if it is not there.
+        data_dir: folder of TFDS that has `mnist`; or the file `mnist.npz` of
+            `keras.datasets.mnist`, which needs no TensorFlow. `None` is TFDS' own folder, which
+            downloads it (11 MB) if it is not there.
         permuted: whether the pixels are permuted.
         seed: integer of at least 0, of the permutation.
         held_out: integer of at least 0: so many of the training images, the last, are the
@@ -72,7 +74,8 @@ def pixel_mnist(
     """
     checks.choice("steps", steps, [28, PIXELS])
     order = permutation(checks.natural("seed", seed)) if permuted else slice(None)
-    splits = files.load("mnist", data_dir)
+    from_file = data_dir is not None and Path(data_dir).suffix == ".npz"
+    splits = _of_keras(Path(data_dir)) if from_file else files.load("mnist", data_dir)
     training = len(splits["train"]["label"]) - checks.natural("held_out", held_out)
     if training < 1:
         raise ValueError(
@@ -88,3 +91,18 @@ def pixel_mnist(
 
     x, y = sequences("train")
     return PixelMNIST((x[:training], y[:training]), (x[training:], y[training:]), sequences("test"))
+
+
+def _of_keras(path: Path) -> dict[str, dict[str, Any]]:
+    """The splits in a file of `keras.datasets.mnist`, named as TFDS names them."""
+    get = 'this gets it: python -c "import keras; keras.datasets.mnist.load_data()"'
+    try:
+        with path.open("rb") as file, np.load(file) as arrays:
+            return {
+                split: {"image": arrays[f"x_{split}"], "label": arrays[f"y_{split}"]}
+                for split in ("train", "test")
+            }
+    except FileNotFoundError as error:
+        raise files.Missing(f"{path} is not there; {get}") from error
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise files.Damaged(f"{path} is damaged ({error}). Delete it; {get}") from error

@@ -64,6 +64,42 @@ class TestPixels:
             datasets.pixel_mnist(mnist[0], held_out=-1)
 
 
+class TestFileOfKeras:
+    @pytest.fixture
+    def path(self, mnist, tmp_path):
+        arrays = {
+            f"{short}_{split}": part[name].reshape(len(part["label"]), *shape)
+            for split, part in mnist[1].items()
+            for short, name, shape in (("x", "image", (28, 28)), ("y", "label", ()))
+        }
+        np.savez_compressed(tmp_path / "mnist.npz", **arrays)
+        return tmp_path / "mnist.npz"
+
+    @pytest.mark.parametrize("permuted", [False, True])
+    def test_is_what_tfds_has(self, mnist, path, permuted):
+        expected = datasets.pixel_mnist(mnist[0], permuted, held_out=20)
+        found = datasets.pixel_mnist(str(path), permuted, held_out=20)
+        for parts in zip(found, expected, strict=True):
+            for a, b in zip(*parts, strict=True):
+                assert a.dtype == b.dtype
+                np.testing.assert_array_equal(a, b)
+
+    def test_missing(self, tmp_path):
+        with pytest.raises(datasets.Missing, match="is not there.*python -c") as caught:
+            datasets.pixel_mnist(tmp_path / "mnist.npz")
+        assert str(caught.value).startswith(str(tmp_path / "mnist.npz"))
+
+    def test_damaged(self, path):
+        whole = path.read_bytes()
+        for damaged in (whole[: len(whole) // 2], b"", b"no archive"):
+            path.write_bytes(damaged)
+            with pytest.raises(datasets.Damaged, match="mnist.npz is damaged"):
+                datasets.pixel_mnist(path)
+        np.savez(path, x_train=np.zeros((2, 28, 28), "uint8"))
+        with pytest.raises(datasets.Damaged, match="y_train is not a file"):
+            datasets.pixel_mnist(path)
+
+
 class TestMissing:
     def test_not_in_the_folder(self, tmp_path):
         pytest.importorskip("tensorflow_datasets")

@@ -24,7 +24,7 @@ SMALL = ["--units", "4", "--layers", "2", "--epochs", "2", "--batch-size", "16"]
 
 def test_rows(run, data, tmp_path, capsys):
     result = run("pixel_mnist", *SMALL, "--data-dir", data, "--timesteps", "28")
-    name = "pixel_mnist-IndRNN-rows"
+    name = "pixel_mnist-IndRNN-rows-2"
     assert kinds(tmp_path / "output") == [
         f"{name}{rest}" for rest in ("-confusion.png", ".json", ".keras", ".png")
     ]
@@ -59,8 +59,15 @@ def test_dropout_goes_on_with_the_same_masks(run, data, example, monkeypatch, tm
 
 
 def test_quick_permuted_pixels(run, data):
-    result = run("pixel_mnist", *SMALL, "--data-dir", data, "--permuted", "--quick")
+    deep = [*SMALL, "--layers", "6"]
+    result = run("pixel_mnist", *deep, "--data-dir", data, "--permuted", "--quick")
     assert result["variant"] == "permuted-quick" and result["published"] == 96.0
+
+
+def test_another_cell_has_one_layer(run, data):
+    options = ["--cell", "LSTM", *SMALL[:2], *SMALL[4:], "--timesteps", "28"]
+    result = run("pixel_mnist", *options, "--data-dir", data)
+    assert result["layers"] == 1 and result["variant"] == "rows"
 
 
 def test_a_missing_dataset_is_one_sentence(run, tmp_path):
