@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from unittest import mock
 
 os.environ.update(KERAS_BACKEND="jax", JAX_PLATFORMS="")  # JAX takes the accelerator
 
@@ -29,13 +30,15 @@ from steps import jax_step, sequences
 
 from keras_rnncells import IndRNN
 from keras_rnncells.cells import CELLS
+from keras_rnncells.recurrence import fused
 
+ONE = "sequential, one step a turn"
 SHAPE = (32, 784, 128, 128)
 LAYERS = ("Dense", *CELLS, "keras LSTM", "keras GRU", "keras SimpleRNN", "6 x IndRNN + BN")
 SCANS: dict[str, dict[str, Any]] = {
     "parallel": {"scan": "parallel"},
     "sequential": {"scan": "sequential"},
-    "sequential, unroll=16": {"scan": "sequential", "unroll": 16},
+    ONE: {"scan": "sequential"},
     "keras": {"scan": "keras"},
 }
 BATCHES_AND_STEPS = [(32, 64), (32, 256), (32, 1024), (32, 4096)]
@@ -53,8 +56,20 @@ def cases(part: str, shrink: int) -> dict[tuple[str, ...], Callable]:
         shape = (batch, reporting.fewer(steps, shrink), *SHAPE[2:])
         for name, arguments in SCANS.items():
             layer = IndRNN(shape[-1], return_sequences=True, **arguments)
-            found[name, size_of(shape)] = partial(jax_step, layer, shape)
+            make = one_step_a_turn if name == ONE else jax_step
+            found[name, size_of(shape)] = partial(make, layer, shape)
     return found
+
+
+def one_step_a_turn(layer: keras.Layer, shape: tuple[int, ...]) -> Callable[[], Any]:
+    """The loop as it runs on a CPU."""
+    step = jax_step(layer, shape)
+
+    def run():
+        with mock.patch.object(fused, "UNROLL", 1):
+            return step()
+
+    return run
 
 
 def size_of(shape: tuple[int, ...]) -> str:
@@ -79,7 +94,8 @@ def differences(shrink: int) -> dict[str, float]:
             outputs, _ = layer.stateless_call(weights, [], x)
             return (outputs**2).mean(), outputs
 
-        with jax.default_matmul_precision("highest"):
+        unroll = mock.patch.object(fused, "UNROLL", 1 if name == ONE else fused.UNROLL)
+        with unroll, jax.default_matmul_precision("highest"):
             step = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
             (by_weights, by_x), outputs = step(weights, inputs)
         values = [np.asarray(value) for value in (outputs, *by_weights, by_x)]
@@ -96,7 +112,7 @@ def text(records: dict[str, dict]) -> str:
     paragraphs = [
         "## On an accelerator",
         "Shapes are batch x steps x features x units; forward, backward and input gradient on JAX. "
-        "`sequential` is the default up to 255 steps, `parallel` from then on.",
+        f"`sequential` is the default up to {fused.LONG - 1} steps, `parallel` from then on.",
     ]
     if "layers" in records:
         times = records["layers"]["milliseconds"]

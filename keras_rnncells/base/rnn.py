@@ -41,7 +41,8 @@ class RNN(keras.layers.RNN):
         stateful: Whether each sequence starts from the last states of the sequence at the same
             place in the previous batch. Needs a static batch size.
         unroll: `True` writes the loop out, step by step, and needs a static number of steps. An
-            integer n >= 2 runs n steps in one turn of the loop, for any number of steps.
+            integer n >= 2 runs n steps in one turn of the loop, for any number of steps. `False` is
+            one step a turn; on a GPU or TPU 16 for cells whose units do not see each other.
         zero_output_for_mask: Whether a masked step outputs zeros.
         scan: How time runs. `"sequential"` is one fused loop with a backward pass of its own, which
             compiles itself in training on TensorFlow. `"parallel"` is a scan of logarithmic depth,
@@ -49,7 +50,7 @@ class RNN(keras.layers.RNN):
             clips (linear, ReLU, ReLU6, hard tanh), else by Newton's iteration; a sequence of
             unknown length runs sequentially. `"keras"` is Keras' own loop. `"auto"` (default) is
             `"sequential"` on a CPU; on a GPU or TPU `"parallel"` where that is exact and the
-            sequence has 256 steps or more. A step that the fused loops cannot run (it draws random
+            sequence has 64 steps or more. A step that the fused loops cannot run (it draws random
             numbers, assigns to variables or reads what is not of its cell) takes Keras' loop, and
             so does PyTorch.
         activity_regularizer: Regularizer of the output.

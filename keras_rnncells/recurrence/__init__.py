@@ -43,7 +43,7 @@ def run(
         held: `held(states)`, the output of such a step. Needed with a mask.
         zero_output_for_mask: whether such a step outputs zeros instead.
         unroll: `True` writes Keras' loop out, step by step, and needs a static T. An integer is
-            the number of steps in one turn of a fused loop.
+            the number of steps in one turn of a fused loop; `False` leaves that to `fused.turn`.
         return_sequences: whether all outputs are wanted, or the last only.
         scan: which loop runs: `"keras"` is Keras' own, `"sequential"` the fused loop of `problem`,
             `"parallel"` its log-depth scan, for element-wise steps and a T that is known, and
@@ -70,7 +70,7 @@ def run(
             zero_output_for_mask=zero_output_for_mask,
             return_sequences=return_sequences,
             scan=scan,
-            unroll=unroll or 1,
+            unroll=unroll or None,
         )
         if found is not None:
             outputs, last = found

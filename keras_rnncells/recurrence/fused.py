@@ -12,8 +12,10 @@ from keras_rnncells.recurrence import parallel
 from keras_rnncells.recurrence.masking import select
 from keras_rnncells.recurrence.problem import Fixed, Given, Impure, Problem
 
-# From this many steps on, an accelerator takes the log-depth scan.
-LONG = 256
+# From this many steps on, an accelerator takes the log-depth scan; fewer were not measured.
+LONG = 64
+# Element-wise steps in one turn of the loop on an accelerator, where the turn costs more than they.
+UNROLL = 16
 
 
 def choose(scan: str, problem: Problem, steps: int | None) -> str:
@@ -21,8 +23,9 @@ def choose(scan: str, problem: Problem, steps: int | None) -> str:
 
     `"auto"` is sequential on a CPU, where the loop was the faster one at every length measured
     (`benchmarks/README.md`). On an accelerator, where each turn of a loop waits for the last, it is
-    parallel for the steps that a scan solves exactly, from `LONG` steps on. A T that is not known
-    while tracing runs sequentially in any case.
+    parallel for the steps that a scan solves exactly, from `LONG` steps on
+    (`benchmarks/README.md`, on a GPU). A T that is not known while tracing runs sequentially in any
+    case.
     """
     if scan == "auto":
         activation = problem.engine.step.activation
@@ -30,6 +33,12 @@ def choose(scan: str, problem: Problem, steps: int | None) -> str:
         long = steps is not None and steps >= LONG
         scan = "parallel" if exact and long and accelerated() else "sequential"
     return "sequential" if steps is None else scan
+
+
+def turn(problem: Problem) -> int:
+    """The steps in one turn of the sequential loop, where the user does not say."""
+    elementwise = problem.engine.step.activation is not None
+    return UNROLL if elementwise and accelerated() else 1
 
 
 @cache
@@ -53,7 +62,7 @@ def run(
     zero_output_for_mask: bool,
     return_sequences: bool,
     scan: str,
-    unroll: int,
+    unroll: int | None,
 ) -> tuple[Any, list[Any]] | None:
     """Runs a problem over time; see `recurrence.run`. `None` if the step is not pure."""
     engine = problem.engine
@@ -68,7 +77,7 @@ def run(
             Fixed(problem.by_row, problem.by_step, mask),
             keep=keep if return_sequences else 0,
             method=choose(scan, problem, sequences.shape[1]),
-            unroll=unroll,
+            unroll=unroll or turn(problem),
             training=problem.training,
         )
     except Impure:

@@ -348,8 +348,10 @@ def test_auto_on_an_accelerator(monkeypatch, fused):  # noqa: F811
     cell.build((None, D))
     problem = cell.problem([ops.zeros((B, U))], kr.base.noise.expectation(cell), True)
     assert loops.choose("auto", problem, 5000) == "sequential"
+    assert loops.turn(problem) == 1
     monkeypatch.setattr(loops, "accelerated", lambda: True)
     assert loops.choose("auto", problem, 5000) == "parallel"
+    assert loops.turn(problem) == 16
     assert loops.choose("auto", problem, 10) == "sequential"
     assert loops.choose("auto", problem, None) == "sequential"
     assert loops.choose("parallel", problem, None) == "sequential"
@@ -357,3 +359,26 @@ def test_auto_on_an_accelerator(monkeypatch, fused):  # noqa: F811
     tanh.build((None, D))
     problem = tanh.problem([ops.zeros((B, U))], kr.base.noise.expectation(tanh), True)
     assert loops.choose("auto", problem, 5000) == "sequential"
+    assert loops.turn(problem) == 16
+    lstm = kr.LSTMCell(U)
+    lstm.build((None, D))
+    problem = lstm.problem([ops.zeros((B, U))] * 2, kr.base.noise.expectation(lstm), True)
+    assert loops.turn(problem) == 1
+
+
+@pytest.mark.parametrize("unroll", [False, 3])
+def test_turns_on_an_accelerator(monkeypatch, fused, unroll):  # noqa: F811
+    """Sixteen steps a turn unless told otherwise, and the same numbers."""
+    from keras_rnncells.recurrence import fused as loops, sequential
+
+    layer = kr.IndRNN(U, "tanh", unroll=unroll, return_sequences=True)
+    x = np.random.default_rng(0).normal(size=(B, 21, D)).astype("float32")
+    expected = numpy(layer(x))
+    turns, loop = [], sequential._loop
+    monkeypatch.setattr(loops, "accelerated", lambda: True)
+    monkeypatch.setattr(sequential, "_loop", lambda *a: turns.append(a[-1]) or loop(*a))
+    twin = kr.IndRNN.from_config(layer.get_config())
+    twin.build(x.shape)
+    twin.set_weights(layer.get_weights())
+    np.testing.assert_allclose(numpy(twin(x)), expected, rtol=1e-6, atol=1e-6)
+    assert turns == [unroll or 16]
