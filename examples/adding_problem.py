@@ -21,7 +21,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from experiment import Run, parse, parser, plot_curve
+from experiment import Run, as_published, parse, parser, plot_curve
 
 from keras_rnncells import datasets
 from keras_rnncells.cells import CELLS
@@ -87,7 +87,8 @@ def options(argv: list[str] | None) -> argparse.Namespace:
     add("--learning-rate", type=float, help="of Adam (default: as in the paper, by cell)")
     add("--target", type=float, default=1e-3, help="MSE to stop at (default: 0.001)")
     add("--reload", type=Path, help=argparse.SUPPRESS)
-    args = parse(made, argv, layers=2)
+    args = parse(made, argv)
+    args.layers = as_published(args, 2)
     args.learning_rate = args.learning_rate or default_learning_rate(args.cell, args.timesteps)
     if args.quick:
         args.epochs = min(args.epochs, 4)

@@ -51,17 +51,8 @@ def parser(experiment: str, doc: str, *, units: int, epochs: int):
     return made
 
 
-def parse(
-    made: argparse.ArgumentParser, argv: list[str] | None, *, layers: int, of_others: int = 1
-) -> argparse.Namespace:
-    """The options, and as `command` what to type for them, wherever the data lie.
-
-    Args:
-        made: from `parser`.
-        argv: the words typed.
-        layers: how many an IndRNN has, if that is not asked for,
-        of_others: and the other cells.
-    """
+def parse(made: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
+    """The options, and as `command` what to type for them, wherever the data lie."""
     args = made.parse_args(argv)
     words = []
     for name, value in vars(args).items():
@@ -70,8 +61,12 @@ def parse(
             values = value if isinstance(value, list) else [value]
             words += [option] if value is True else [option, *map(str, values)]
     args.command = shlex.join([*made.prog.split(), *words])
-    args.layers = args.layers or (layers if args.cell == "IndRNN" else of_others)
     return args
+
+
+def as_published(args: argparse.Namespace, layers: int) -> int:
+    """The depth that was asked for; else `layers` of IndRNN, or one of another cell."""
+    return args.layers or (layers if args.cell == "IndRNN" else 1)
 
 
 class Run:

@@ -18,7 +18,7 @@ import sys
 
 import keras
 import numpy as np
-from experiment import Run, parse, parser, plot_curve, pyplot, save
+from experiment import Run, as_published, parse, parser, plot_curve, pyplot, save
 
 from keras_rnncells import datasets, models
 
@@ -46,7 +46,8 @@ def options(argv: list[str] | None) -> argparse.Namespace:
     add("--learning-rate", type=float, default=1e-3, help="of Adam at the start (default: 0.001)")
     add("--dropout", type=float, default=0.1, help="after each layer (default: 0.1)")
     add("--limit", type=int, help="training images at most (default: all)")
-    args = parse(made, argv, layers=LAYERS)
+    args = parse(made, argv)
+    args.layers = as_published(args, LAYERS)
     if args.permuted and args.timesteps != 784:
         made.error("--permuted is about pixels: leave --timesteps at 784")
     if args.quick:

@@ -18,7 +18,7 @@ import math
 import sys
 
 import keras
-from experiment import Run, parse, parser, plot_curve
+from experiment import Run, as_published, parse, parser, plot_curve
 
 from keras_rnncells import datasets, models
 
@@ -64,7 +64,8 @@ def options(argv: list[str] | None) -> argparse.Namespace:
     add("--batch-size", type=int, default=64, help="texts read side by side (default: 64)")
     add("--learning-rate", type=float, default=2e-3, help="of Adam at the start (default: 0.002)")
     add("--dropout", type=float, default=0.1, help="after each layer (default: 0.1)")
-    args = parse(made, argv, layers=6)
+    args = parse(made, argv)
+    args.layers = as_published(args, 6)
     if args.kind == "residual" and args.layers % 2 == 0:
         made.error("a residual stack has two layers a block and one more: an odd --layers")
     if args.quick:

@@ -33,7 +33,8 @@ def options(argv: list[str] | None) -> argparse.Namespace:
     add("--batch-size", type=int, default=32, help="(default: 32)")
     add("--learning-rate", type=float, default=4e-3, help="of Adam at the start (default: 0.004)")
     add("--dropout", type=float, default=0.2, help="after each layer (default: 0.2)")
-    args = parse(made, argv, layers=3, of_others=3)
+    args = parse(made, argv)
+    args.layers = args.layers or 3
     if args.quick:
         args.epochs = min(args.epochs, 3)
     return args
