@@ -26,6 +26,7 @@ COLUMNS = (  # of the experiments
     "on",
     "command",
 )
+UNFINISHED = "Not finished; the same command with `--output examples/results` goes on:"
 UNFINISHED_COLUMNS = ("command", "epochs", "steps", "minutes", "the best so far, held out")
 SEARCH_COLUMNS = ("cell", "trials", "best", "weights", "ms per step", "learning rate", "others")
 RATE_COLUMNS = ("cell", "best", "at", "learns from", "to", "decades")
@@ -74,8 +75,7 @@ def text(folder: Path) -> str:
     lines = [*head(COLUMNS), *map(row, found), ""]
     begun = [json.loads(path.read_text()) for path in comparison.unfinished(folder)]
     if begun:
-        lines += ["Not finished; the same command goes on:", "", *head(UNFINISHED_COLUMNS)]
-        lines += [*map(unfinished_row, begun), ""]
+        lines += [UNFINISHED, "", *head(UNFINISHED_COLUMNS), *map(unfinished_row, begun), ""]
     for name, compared in comparison.groups(found).items():
         several = folder / f"{name}.png"
         pictures = [several] if several.exists() else []

@@ -104,8 +104,9 @@ def test_unfinished_runs_are_listed(example, run, monkeypatch, tmp_path):
     monkeypatch.setattr(experiment.Run, "finish", lambda *_, **__: (_ for _ in ()).throw(KeyError))
     with pytest.raises(KeyError):
         run("adding_problem", "--timesteps", 8, "--units", 4, "--epochs", 1, folder=tmp_path)
-    lines = example("table").text(tmp_path).splitlines()
-    start = lines.index("Not finished; the same command goes on:")
+    module = example("table")
+    lines = module.text(tmp_path).splitlines()
+    start = lines.index(module.UNFINISHED)
     command = "python examples/adding_problem.py --units 4 --epochs 1 --timesteps 8"
     row = rf"\| `{command}` \| 1 of 1 \| 100 \| 0 \| [0-9.]+ after epoch 1 \|"
     assert re.fullmatch(row, lines[start + 4])
