@@ -20,8 +20,10 @@ def groups(results: list[dict]) -> dict[str, list[dict]]:
         name = result["name"]
         if result["experiment"] in EXPERIMENTS:
             _, _, all_variants, _ = EXPERIMENTS[result["experiment"]]
-            parts = [result["experiment"], "" if all_variants else result["variant"], "compared"]
-            name = "-".join(filter(None, parts))
+            parts = result["variant"].split("-")
+            if all_variants:  # at the same time only on machines of the same kind
+                parts = [part for part in parts if part in ("gpu", "tpu")]
+            name = "-".join(filter(None, [result["experiment"], *parts, "compared"]))
         found.setdefault(name, []).append(result)
     return found
 

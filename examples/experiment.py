@@ -16,14 +16,30 @@ from typing import Any
 
 import keras
 from files import whole
-from progress import Progress
+from progress import Progress, different
 
 import keras_rnncells
 from keras_rnncells.cells import CELLS
+from keras_rnncells.models import count_parameters
 
 HERE = Path(__file__).parent
 # What says where and for how long, not what is trained.
 OF_THE_RUN = ("data_dir", "output", "budget", "command")
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on, as an option."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not a positive whole number")
+    return number
+
+
+def positive_number(text: str) -> float:
+    """A finite number above 0, as an option."""
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return number
 
 
 def parser(experiment: str, doc: str, *, units: int, epochs: int):
@@ -35,16 +51,16 @@ def parser(experiment: str, doc: str, *, units: int, epochs: int):
     )
     add = made.add_argument
     add("--cell", choices=CELLS, default="IndRNN")
-    add("--layers", type=int, help="recurrent layers (default: see above)")
+    add("--layers", type=positive, help="recurrent layers (default: see above)")
     add(
         "--units",
-        type=int,
+        type=positive,
         default=units,
         help=f"units in each layer (default: {units or 'by size'})",
     )
-    add("--epochs", type=int, default=epochs, help=f"validations (default: {epochs})")
+    add("--epochs", type=positive, default=epochs, help=f"validations (default: {epochs})")
     add("--data-dir", type=Path, help="folder of the dataset (default: that of TFDS, downloads)")
-    add("--budget", type=float, help="minutes of training at most")
+    add("--budget", type=positive_number, help="minutes of training at most")
     add("--seed", type=int, default=0, help="of weights, order and dropout (default: 0)")
     add("--output", type=Path, default=HERE / "output", help="folder of the results")
     add("--quick", action="store_true", help="a minute or two of it, to see it work")
@@ -85,16 +101,30 @@ class Run:
     def __init__(self, experiment: str, args: argparse.Namespace, variant: str = "") -> None:
         self.experiment = experiment
         self.args = args
-        parts = [variant, accelerator(), "quick" if args.quick else ""]
+        kind, _ = accelerator()
+        parts = [variant, kind, "quick" if args.quick else ""]
         self.variant = "-".join(filter(None, parts))
         self.name = "-".join(filter(None, [experiment, args.cell, self.variant]))
-        self.settings = {k: v for k, v in sorted(vars(args).items()) if k not in OF_THE_RUN}
-        self.settings["backend"] = keras.backend.backend()
+        settings = {**vars(args), "backend": keras.backend.backend()}
+        self.settings = {k: v for k, v in sorted(settings.items()) if k not in OF_THE_RUN}
         self.progress = None
+        self._check()
         keras.utils.set_random_seed(args.seed)
 
     def path(self, kind: str) -> Path:
         return self.args.output / f"{self.name}{kind}"
+
+    def _check(self) -> None:
+        """Says before the training what would make it useless after."""
+        if not importlib.util.find_spec("matplotlib"):
+            sys.exit("The pictures need matplotlib: run `pip install keras_rnncells[plot]`.")
+        if self.path(".json").exists():
+            settings = json.loads(self.path(".json").read_text())["settings"]
+            if changed := different(settings, self.settings):
+                sys.exit(
+                    f"{self.path('.json')} is the result of other settings ({changed}): move it, "
+                    "or choose another --output."
+                )
 
     def fit(
         self,
@@ -120,7 +150,7 @@ class Run:
             The learning curve: training `steps` and `seconds` till then, and each log, at the end
             of each epoch.
         """
-        print(f"{self.name}: {parameters(model):,} weights, {len(train):,} steps an epoch.")
+        print(f"{self.name}: {count_parameters(model):,} weights, {len(train):,} steps an epoch.")
         folder = self.args.output / "checkpoints" / self.name
         self.progress = Progress(
             folder, self.settings, train, monitor, self.args.budget, self.args.command
@@ -146,7 +176,7 @@ class Run:
         return [keras.callbacks.TensorBoard(self.args.output / "logs" / self.name)]
 
     def finish(self, model: keras.Model, metric: str, value: float | None, **more: Any) -> dict:
-        """Writes the model and the result.
+        """Writes the model and the result, after all else that belongs to the run.
 
         Args:
             model: the trained model.
@@ -170,7 +200,7 @@ class Run:
             **more,
             "layers": self.args.layers,
             "units": self.args.units,
-            "parameters": parameters(model),
+            "parameters": count_parameters(model),
             "steps": progress.curve["steps"][-1],
             "epochs": progress.epoch,
             "seconds": round(progress.seconds, 1),
@@ -280,26 +310,27 @@ def save(figure: Any, path: Path) -> None:
     pyplot().close(figure)
 
 
-def parameters(model: keras.Model) -> int:
-    """The number of weights that are trained."""
-    return sum(math.prod(weight.shape) for weight in model.trainable_weights)
+def accelerator() -> tuple[str, str]:
+    """What the backend computes on: `"gpu"` or `"tpu"`, and its name; twice `""` on a CPU."""
+    if keras.backend.backend() == "jax":
+        import jax
 
+        if (kind := jax.default_backend()) != "cpu":
+            return kind, jax.devices()[0].device_kind
+    elif keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
 
-def accelerator() -> str:
-    """`"gpu"` or `"tpu"`, if JAX computes there."""
-    if keras.backend.backend() != "jax":
-        return ""
-    import jax
-
-    return "" if jax.default_backend() == "cpu" else jax.default_backend()
+        for gpu in tf.config.list_physical_devices("GPU"):
+            details = tf.config.experimental.get_device_details(gpu)
+            return "gpu", details.get("device_name", "GPU")
+    return "", ""
 
 
 def device() -> str:
     """What it ran on."""
-    if accelerator():
-        import jax
-
-        return jax.devices()[0].device_kind
+    _, name = accelerator()
+    if name:
+        return name
     # Those that this process may use.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{cores} CPU core{'s' if cores != 1 else ''}, {cpu()}"

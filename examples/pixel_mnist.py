@@ -18,11 +18,21 @@ import sys
 
 import keras
 import numpy as np
-from experiment import Run, as_published, parse, parser, plot_curve, pyplot, save
+from experiment import (
+    Run,
+    as_published,
+    parse,
+    parser,
+    plot_curve,
+    positive,
+    positive_number,
+    pyplot,
+    save,
+)
 
 from keras_rnncells import datasets, models
 
-LAYERS = 6
+LAYERS, UNITS = 6, 128
 HELD_OUT = 5_000
 PUBLISHED = {
     ("IndRNN", "pixels", 6): (99.0, "Li et al. 2018, 6 layers"),
@@ -38,14 +48,19 @@ PUBLISHED = {
 
 
 def options(argv: list[str] | None) -> argparse.Namespace:
-    made = parser("pixel_mnist", __doc__, units=128, epochs=30)
+    made = parser("pixel_mnist", __doc__, units=UNITS, epochs=30)
     add = made.add_argument
     add("--timesteps", type=int, choices=(28, 784), default=784, help="rows or pixels")
     add("--permuted", action="store_true", help="pixels in a random order, always the same")
-    add("--batch-size", type=int, default=50, help="(default: 50)")
-    add("--learning-rate", type=float, default=1e-3, help="of Adam at the start (default: 0.001)")
+    add("--batch-size", type=positive, default=50, help="(default: 50)")
+    add(
+        "--learning-rate",
+        type=positive_number,
+        default=1e-3,
+        help="at first (default: 0.001)",
+    )
     add("--dropout", type=float, default=0.1, help="after each layer (default: 0.1)")
-    add("--limit", type=int, help="training images at most (default: all)")
+    add("--limit", type=positive, help="training images at most (default: all)")
     args = parse(made, argv)
     args.layers = as_published(args, LAYERS)
     if args.permuted and args.timesteps != 784:
@@ -106,7 +121,14 @@ def main(argv: list[str] | None = None) -> None:
     accuracy = 100 * float((read == test_y).mean())
     confusion = np.zeros((10, 10), int)
     np.add.at(confusion, (test_y, read), 1)
-    published, source = PUBLISHED.get((args.cell, kind, args.layers), (None, None))
+    published, source = None, None
+    if args.units == UNITS and not args.limit:
+        published, source = PUBLISHED.get((args.cell, kind, args.layers), (None, None))
+    labels = {"accuracy": "training", "val_accuracy": "held-out images"}
+    lines = {f"published, test: {published} %": published / 100} if published else {}
+    title = f"{args.cell}, {args.layers} x {args.units}, MNIST by {kind}: {accuracy:.2f} % (test)"
+    plot_curve(run.path(".png"), curve, title, labels, "accuracy", lines)
+    plot_confusion(run, confusion, title)
     run.finish(
         model,
         "test accuracy, %",
@@ -115,11 +137,6 @@ def main(argv: list[str] | None = None) -> None:
         source=source,
         confusion=confusion.tolist(),
     )
-    labels = {"accuracy": "training", "val_accuracy": "held-out images"}
-    lines = {f"published, test: {published} %": published / 100} if published else {}
-    title = f"{args.cell}, {args.layers} x {args.units}, MNIST by {kind}: {accuracy:.2f} % (test)"
-    plot_curve(run.path(".png"), curve, title, labels, "accuracy", lines)
-    plot_confusion(run, confusion, title)
 
 
 if __name__ == "__main__":

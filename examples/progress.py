@@ -14,6 +14,12 @@ import numpy as np
 from files import whole
 
 
+def different(settings: dict, others: dict) -> str:
+    """The names of the settings that two runs do not share."""
+    names = settings.keys() | others.keys()
+    return ", ".join(sorted(name for name in names if settings.get(name) != others.get(name)))
+
+
 class Progress(keras.callbacks.Callback):
     """Keeps weights, optimizer, learning curve and best weights at the end of each epoch.
 
@@ -63,12 +69,9 @@ class Progress(keras.callbacks.Callback):
         if not kept:
             return
         state = json.loads((kept[-1] / "state.json").read_text())
-        if state["settings"] != self.settings:
-            changed = sorted(
-                key for key, value in self.settings.items() if state["settings"].get(key) != value
-            )
+        if changed := different(state["settings"], self.settings):
             sys.exit(
-                f"{self.folder} is of an unfinished run with other settings ({', '.join(changed)}):"
+                f"{self.folder} is of an unfinished run with other settings ({changed}):"
                 " finish that one, remove the folder, or choose another --output."
             )
         model.optimizer.build(model.trainable_variables)

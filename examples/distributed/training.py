@@ -12,7 +12,8 @@ import keras
 import numpy as np
 
 sys.path.append(str(Path(__file__).parents[1]))  # what all examples share
-from adding_problem import build_model
+from adding_problem import build_model, default_clipvalue
+from experiment import positive, positive_number
 from files import whole
 from progress import Progress
 
@@ -31,14 +32,14 @@ def options(engine: str, doc: str, argv: list[str] | None, **more: str) -> argpa
     )
     add = made.add_argument
     add("--cell", choices=CELLS, default="IndRNN")
-    add("--layers", type=int, default=2, help="recurrent layers (default: 2)")
-    add("--units", type=int, default=128, help="units in each layer (default: 128)")
-    add("--timesteps", type=int, default=100, help="length of the sequences (default: 100)")
-    add("--batch-size", type=int, default=32, help="of all devices together (default: 32)")
-    add("--steps", type=int, default=100, help="of an epoch (default: 100)")
-    add("--epochs", type=int, default=30, help="checkpoints (default: 30)")
+    add("--layers", type=positive, default=2, help="recurrent layers (default: 2)")
+    add("--units", type=positive, default=128, help="units in each layer (default: 128)")
+    add("--timesteps", type=positive, default=100, help="length of the sequences (default: 100)")
+    add("--batch-size", type=positive, default=32, help="of all devices together (default: 32)")
+    add("--steps", type=positive, default=100, help="of an epoch (default: 100)")
+    add("--epochs", type=positive, default=30, help="checkpoints (default: 30)")
     add("--optimizer", choices=OPTIMIZERS, default="adam")
-    add("--learning-rate", type=float, default=2e-4, help="(default: 0.0002)")
+    add("--learning-rate", type=positive_number, default=2e-4, help="(default: 0.0002)")
     add("--seed", type=int, default=0, help="of weights and data (default: 0)")
     add("--output", type=Path, default=Path(__file__).parents[1] / "output" / "distributed")
     for name, text in more.items():
@@ -65,7 +66,7 @@ def model(args: argparse.Namespace) -> keras.Model:
 
 
 def optimizer(args: argparse.Namespace) -> keras.optimizers.Optimizer:
-    return OPTIMIZERS[args.optimizer](args.learning_rate, clipvalue=10.0)
+    return OPTIMIZERS[args.optimizer](args.learning_rate, clipvalue=default_clipvalue(args.cell))
 
 
 def share(examples: int, timesteps: int, process: int, processes: int, seed):

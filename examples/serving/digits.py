@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_rnncells.datasets import files
+
 # The other examples' common face lies one folder up.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
@@ -44,29 +46,17 @@ def recordings(data_dir: Path | None) -> list[Recording]:
     """The Free Spoken Digit Dataset, through TFDS, in an order that does not change.
 
     Raises:
-        FileNotFoundError: if it is not there.
+        Missing: if it, or a package that reads it, is not there.
+        Damaged: if a file does not hold what it should.
     """
-    try:
-        import tensorflow_datasets as tfds
-
-        found = tfds.load(
-            "spoken_digit", split="train", data_dir=data_dir, download=data_dir is None
-        )
-    except (AssertionError, ImportError, OSError) as error:
-        there = "" if data_dir is None else f", data_dir={str(data_dir)!r}"
-        raise FileNotFoundError(
-            f"spoken_digit is not in {data_dir or 'the folder of TFDS'} ({type(error).__name__}: "
-            f"{str(error).splitlines()[0] if str(error) else 'no such dataset'}); with a network, "
-            "and with `pip install keras_rnncells[cpu,data] pydub`, this gets it: python -c "
-            f"\"import tensorflow_datasets as tfds; tfds.load('spoken_digit'{there})\""
-        ) from error
+    found = files.load("spoken_digit", data_dir, batched=False)["train"]
     return sorted(
         Recording(
             one["audio/filename"].decode(),
             int(one["label"]),
             one["audio"].astype("float32") / 32768,
         )
-        for one in tfds.as_numpy(found)
+        for one in found
     )
 
 

@@ -18,7 +18,16 @@ import sys
 import keras
 import numpy as np
 from digits import BANDS, HOP, RATE, WINDOW, Decision, Recording, frames, recordings
-from experiment import Run, parse, parser, plot_curve, pyplot, save  # one folder up, see digits.py
+from experiment import (  # one folder up, see digits.py
+    Run,
+    parse,
+    parser,
+    plot_curve,
+    positive,
+    positive_number,
+    pyplot,
+    save,
+)
 
 from keras_rnncells import datasets, models
 
@@ -30,8 +39,13 @@ def options(argv: list[str] | None) -> argparse.Namespace:
     made = parser("spoken_digits", __doc__, units=128, epochs=30)
     made.prog = "python examples/serving/train.py"
     add = made.add_argument
-    add("--batch-size", type=int, default=32, help="(default: 32)")
-    add("--learning-rate", type=float, default=4e-3, help="of Adam at the start (default: 0.004)")
+    add("--batch-size", type=positive, default=32, help="(default: 32)")
+    add(
+        "--learning-rate",
+        type=positive_number,
+        default=4e-3,
+        help="at first (default: 0.004)",
+    )
     add("--dropout", type=float, default=0.2, help="after each layer (default: 0.2)")
     args = parse(made, argv)
     args.layers = args.layers or 3
@@ -142,12 +156,12 @@ def main(argv: list[str] | None = None) -> None:
             float(np.median([len(one.sound) for one in test])) / RATE, 3
         ),
     }
-    run.finish(network, "test accuracy, %", round(accuracy, 2), early=early)
-    print(early)
     title = f"Spoken digits: {args.cell}, {args.layers} x {args.units}: {accuracy:.2f} % (test)"
     labels = {"accuracy": "training, each frame", "val_accuracy": "held out, at the end"}
     plot_curve(run.path(".png"), curve, title, labels, "accuracy", {})
     plot_heard(run, answers, digits, early)
+    run.finish(network, "test accuracy, %", round(accuracy, 2), early=early)
+    print(early)
 
 
 def plot_heard(run: Run, answers: list[np.ndarray], digits: np.ndarray, early: dict) -> None:

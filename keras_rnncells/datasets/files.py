@@ -20,8 +20,8 @@ class Damaged(OSError):
 
 
 def load(
-    name: str, data_dir: str | Path | None, builder: str | None = None
-) -> dict[str, dict[str, Any]]:
+    name: str, data_dir: str | Path | None, builder: str | None = None, batched: bool = True
+) -> dict[str, Any]:
     """All splits of a dataset of TFDS, as arrays.
 
     A folder that is named should have it; TFDS' own folder is filled on first use.
@@ -30,6 +30,8 @@ def load(
         name: name of the dataset.
         data_dir: folder of TFDS, or None for its own.
         builder: module whose import makes the dataset known to TFDS, if it is not one of its own.
+        batched: whether a split is one example of stacked arrays, or a list of examples, whose
+            lengths may differ.
     """
     try:
         import tensorflow  # noqa: F401
@@ -40,8 +42,14 @@ def load(
     try:
         if builder:
             importlib.import_module(builder)
-        splits = tfds.load(name, data_dir=data_dir, batch_size=-1, download=data_dir is None)
-        return tfds.as_numpy(splits)
+        batch_size = -1 if batched else None
+        splits = tfds.load(
+            name, data_dir=data_dir, batch_size=batch_size, download=data_dir is None
+        )
+        return {
+            split: tfds.as_numpy(examples) if batched else list(tfds.as_numpy(examples))
+            for split, examples in splits.items()
+        }
     except ModuleNotFoundError as error:  # TFDS imports some packages late.
         raise _without_package(name, error) from error
     except (Missing, Damaged):
@@ -68,10 +76,12 @@ def load(
 
 
 def _without_package(dataset: str, error: ModuleNotFoundError) -> Missing:
-    extra = "cpu" if error.name == "tensorflow" else "data"
+    extras = {"tensorflow": "cpu", "tensorflow_datasets": "data", "importlib_resources": "data"}
+    extra = extras.get(error.name)
+    get = f"keras_rnncells[{extra}]" if extra else error.name  # which one dataset needs alone
     return Missing(
         f"Reading {dataset} needs the package {error.name}, which is not installed: run "
-        f"`pip install keras_rnncells[{extra}]`."
+        f"`pip install {get}`."
     )
 
 

@@ -2,6 +2,7 @@
 
 from keras_rnncells.models.embedding import TiedEmbedding as TiedEmbedding
 from keras_rnncells.models.language import (
+    ResetStates as ResetStates,
     language_model as language_model,
     reset_states as reset_states,
 )

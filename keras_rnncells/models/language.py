@@ -157,3 +157,25 @@ def reset_states(model: keras.Model) -> None:
             reset_states(layer)
         elif getattr(layer, "stateful", False):
             layer.reset_state()
+
+
+class ResetStates(keras.callbacks.Callback):
+    """Starts each epoch, and each evaluation, of a stateful model from states of zeros.
+
+    Give it to `fit` and `evaluate` where one pass over the data is one reading of a text.
+
+    Example:
+
+    >>> import numpy as np, keras_rnncells
+    >>> from keras_rnncells import models
+    >>> model = models.language_model(50, embedding=8, units=16, layers=2, batch_size=4)
+    >>> model.compile(loss="mse")
+    >>> history = model.fit(np.zeros((8, 5), "int32"), np.zeros((8, 5, 50)), batch_size=4,
+    ...     shuffle=False, verbose=0, callbacks=[models.ResetStates()])
+    """
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        reset_states(self.model)
+
+    def on_test_begin(self, logs: dict | None = None) -> None:
+        reset_states(self.model)

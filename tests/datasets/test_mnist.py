@@ -133,14 +133,18 @@ class TestMissing:
         with pytest.raises(datasets.Missing, match=expected):
             datasets.pixel_mnist()
 
-    def test_package_that_tfds_imports_late(self, monkeypatch):
+    @pytest.mark.parametrize(
+        "package, install",
+        [("importlib_resources", r"keras_rnncells\[data\]"), ("pydub", "pydub")],
+    )
+    def test_package_that_tfds_imports_late(self, monkeypatch, package, install):
         tfds = pytest.importorskip("tensorflow_datasets")
 
         def load(*args, **kwargs):
-            raise ModuleNotFoundError("No module", name="importlib_resources")
+            raise ModuleNotFoundError("No module", name=package)
 
         monkeypatch.setattr(tfds, "load", load)
-        with pytest.raises(datasets.Missing, match=r"importlib_resources.*keras_rnncells\[data\]"):
+        with pytest.raises(datasets.Missing, match=f"{package}, .*pip install {install}`"):
             datasets.pixel_mnist()
 
 

@@ -46,8 +46,8 @@ def test_another_cell_stops_at_the_target(run):
 
 
 @pytest.mark.usefixtures("no_fresh_process")
-def test_stops_within_the_budget_and_keeps_the_best(run, example, tmp_path):
-    result = run("adding_problem", *SMALL, "--budget", "0.0001", "--learning-rate", "3")
+def test_stops_within_the_budget(run):
+    result = run("adding_problem", *SMALL, "--budget", "0.0001")
     assert (result["epochs"], result["ended_by"]) == (1, "budget")
 
 
@@ -103,3 +103,53 @@ def test_another_run_does_not_go_on_from_here(run, example, monkeypatch, tmp_pat
     with pytest.raises(SystemExit, match=r"other settings \(learning_rate\).*--output"):
         run("adding_problem", *SMALL, "--learning-rate", "0.5")
     assert run("adding_problem", *SMALL)["epochs"] == 3
+
+
+@pytest.mark.usefixtures("no_fresh_process")
+def test_a_result_is_not_replaced_by_that_of_other_settings(run, tmp_path):
+    first = run("adding_problem", *SMALL)
+    path = tmp_path / "output" / "adding_problem-IndRNN-8.json"
+    with pytest.raises(SystemExit, match=r"other settings \(seed\): move it, .*--output"):
+        run("adding_problem", *SMALL, "--seed", "1")
+    assert json.loads(path.read_text()) == first
+    # Of another kind, so that it has a name of its own.
+    clipped = run("adding_problem", *SMALL, "--clipvalue", "0.001")
+    assert clipped["variant"] == "8-clipped-at-0.001"
+    assert clipped["curve"]["val_loss"] != first["curve"]["val_loss"]
+
+
+def test_needs_matplotlib_before_it_trains(run, example, monkeypatch):
+    experiment = example("experiment")
+    find = experiment.importlib.util.find_spec
+    monkeypatch.setattr(
+        experiment.importlib.util, "find_spec", lambda name: name != "matplotlib" and find(name)
+    )
+    with pytest.raises(SystemExit, match=r"pip install keras_rnncells\[plot\]"):
+        run("adding_problem", *SMALL)
+
+
+@pytest.mark.usefixtures("no_fresh_process")
+@pytest.mark.parametrize(
+    "options, published", [(["--units", "128"], 1600), ([], None), (["--units", "128", "-q"], None)]
+)
+def test_published_steps_are_those_of_the_same_network(run, options, published):
+    # After an epoch of any length.
+    options = ["--quick" if option == "-q" else option for option in options]
+    result = run("adding_problem", "--epochs", "1", "--target", "9", *SMALL[2:4], *options)
+    assert result["published"] == published
+
+
+@pytest.mark.parametrize(
+    "option, value, message",
+    [
+        ("--units", "0", "0 is not a positive whole number"),
+        ("--epochs", "-1", "-1 is not a positive whole number"),
+        ("--layers", "1.5", "invalid positive value: '1.5'"),
+        ("--budget", "nan", "nan is not a positive number"),
+        ("--learning-rate", "0", "0 is not a positive number"),
+    ],
+)
+def test_options_that_make_no_sense(run, capsys, option, value, message):
+    with pytest.raises(SystemExit):
+        run("adding_problem", option, value)
+    assert f"{option}: {message}" in capsys.readouterr().err

@@ -61,7 +61,8 @@ def test_dropout_goes_on_with_the_same_masks(run, data, example, monkeypatch, tm
 def test_quick_permuted_pixels(run, data):
     deep = [*SMALL, "--layers", "6"]
     result = run("pixel_mnist", *deep, "--data-dir", data, "--permuted", "--quick")
-    assert result["variant"] == "permuted-quick" and result["published"] == 96.0
+    # The published number is of 128 units.
+    assert result["variant"] == "permuted-quick" and result["published"] is None
 
 
 def test_another_cell_has_one_layer(run, data):

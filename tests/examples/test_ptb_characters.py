@@ -2,8 +2,11 @@ import gzip
 import math
 from importlib import import_module
 
+import keras
 import numpy as np
 import pytest
+
+from keras_rnncells import datasets
 
 SMALL = ["--parameters", "3000", "--layers", "2", "--batch-size", "3", "--window", "7"]
 
@@ -23,10 +26,42 @@ def texts(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_trains_and_counts_bits(run, texts):
+def test_trains_and_counts_bits(run, texts, tmp_path):
     result = run("ptb_characters", *SMALL, "--epochs", "2", "--data-dir", texts)
     assert 2800 < result["parameters"] <= 3000
     curve = result["curve"]
     assert 0 < result["value"] < math.log2(20)
     np.testing.assert_allclose(curve["bpc"][1], curve["loss"][1] / math.log(2), rtol=0.05)
     assert curve["val_bpc"][1] < curve["val_bpc"][0]
+    assert (result["variant"], result["published"]) == ("2-plain", None)
+    # The model that is kept reads each stream in one piece as the stateful one did in windows.
+    text = datasets.penn_treebank(texts)
+    assert "".join(text.symbols) == result["symbols"]
+    x, y, weights = datasets.Streams(text.test, 3, window=len(text.test))[0]
+    model = keras.models.load_model(tmp_path / "output" / "ptb_characters-IndRNN-2-plain.keras")
+    entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum")(
+        y, model.predict(x, verbose=0), weights
+    )
+    bits = float(entropy) / math.log(2) / (len(text.test) - 1)
+    assert bits == pytest.approx(result["value"], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "options, variant",
+    [
+        (["--layers", "3", "--kind", "residual"], "3-residual-quick"),
+        (["--layers", "1", "--cell", "LSTM", "--units", "6"], "1-plain-6-quick"),
+        (["--layers", "6"], "6-plain-quick"),
+    ],
+)
+def test_quick(options, variant, run, texts):
+    result = run("ptb_characters", *SMALL, *options, "--data-dir", texts, "--quick")
+    # What the paper found is not of a minute.
+    assert (result["variant"], result["epochs"], result["published"]) == (variant, 1, None)
+    assert result["layers"] == int(options[1])
+
+
+def test_a_residual_stack_has_an_odd_depth(run, capsys):
+    with pytest.raises(SystemExit):
+        run("ptb_characters", "--layers", "6", "--kind", "residual")
+    assert "an odd --layers" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_rnncells import datasets
 from tests.examples.conftest import EXAMPLES
 
 pytestmark = pytest.mark.skipif(
@@ -42,7 +43,16 @@ def test_card_tells_the_result(published):
     card = (folder / "README.md").read_text()
     assert f"{result['parameters']:,} weights" in card
     assert f"`{result['command']}`, seed 0; 100 steps" in card
-    assert "`[batch, 8, 2]`" in card and 'models.load("adding_problem")' in card
+    assert "`[batch, 8, 2]`" in card and f"{result['test_mse']:,}" in card
+
+
+def test_the_code_of_the_card_runs(published, monkeypatch, capsys):
+    folder, _ = published
+    code = (folder / "README.md").read_text().split("```")[1].removeprefix("python\n")
+    monkeypatch.setattr("keras_rnncells.models.pretrained.folders", lambda: [folder.parent])
+    exec(code, {})
+    sums = datasets.adding_problem(4, 8, 7)[1]
+    assert str(sums) in capsys.readouterr().out
 
 
 SAVED_MODELS = sorted(EXAMPLES.parent.glob("saved_models/*/README.md"))
@@ -59,6 +69,7 @@ def test_published_models_answer_the_same_in_both_forms(path):
     if release(written) > release(keras.__version__):
         pytest.skip(f"written by Keras {written}, which older ones cannot read")
     model = models.load(path.parent.name)
+    exec(path.read_text().split("```")[1].removeprefix("python\n"), {})  # the code of the card
     saved_model = tf.saved_model.load(str(path.parent / "1"))
     shape = [2, 30 if model.input_shape[1] is None else model.input_shape[1]]
     shape += model.input_shape[2:]

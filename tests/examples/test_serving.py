@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import wave
 
 import keras
@@ -132,6 +133,15 @@ def test_batch_normalization_sees_no_padding(script):
 def test_missing_dataset_is_one_sentence(script, tmp_path):
     with pytest.raises(SystemExit, match="spoken_digit is not in.*python -c") as stopped:
         script("train").main(["--data-dir", str(tmp_path), "--output", str(tmp_path)])
+    assert "\n" not in str(stopped.value)
+
+
+def test_damaged_dataset_is_one_sentence(script, data, tmp_path):
+    shutil.copytree(data[0], tmp_path / "tfds")
+    (path,) = tmp_path.rglob("*.tfrecord*")
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(SystemExit, match=f"spoken_digit is damaged.*{path.name}") as stopped:
+        script("train").main(["--data-dir", str(tmp_path / "tfds"), "--output", str(tmp_path)])
     assert "\n" not in str(stopped.value)
 
 

@@ -172,3 +172,15 @@ def test_errors(options, message):
         models.language_model(0)
     with pytest.raises(ValueError, match="`embedding` must be"):
         models.language_model(V, 0)
+
+
+@pytest.mark.parametrize("reset", [True, False])
+def test_each_epoch_and_evaluation_starts_from_zeros(reset):
+    model = set_weights(make(cell="LSTM"))  # without statistics, which training would move
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    callbacks = [models.ResetStates()] if reset else []
+    x, y = tokens(2 * B), np.zeros((2 * B, T, V), "float32")
+    arguments = {"batch_size": B, "verbose": 0, "callbacks": callbacks}
+    trained = model.fit(x, y, epochs=2, shuffle=False, **arguments).history["loss"]
+    losses = [*trained, model.evaluate(x, y, **arguments), model.evaluate(x, y, **arguments)]
+    assert (np.ptp(losses) < 1e-6) == reset, losses
