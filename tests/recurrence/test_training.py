@@ -188,7 +188,11 @@ MIRRORED = """
     def losses(scan):
         keras.utils.set_random_seed(0)
         model = keras.Sequential([keras.Input((None, 4))])
-        model.add(kr.IndRNN(5, return_sequences=True, scan=scan))
+        for bound in (kr.constraints.MaxAbs(0.5), kr.constraints.MemoryBound(6, gamma=1.1)):
+            model.add(
+                kr.IndRNN(5, return_sequences=True, scan=scan, recurrent_constraint=bound)
+            )
+        model.add(kr.RNN(keras.layers.GRUCell(5), return_sequences=True, scan=scan))
         bound = kr.constraints.SpectralBound(0.5)
         model.add(kr.LSTM(5, scan=scan, recurrent_constraint=bound))
         model.add(keras.layers.Dense(1))
