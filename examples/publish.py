@@ -24,12 +24,15 @@ SAVED_MODELS = HERE.parent / "saved_models"
 
 
 class About(NamedTuple):
-    """What the card says of all models of an experiment; {0} and {1}: the sizes of a sequence."""
+    """What the card says of all models of an experiment.
+
+    In it `{0}` and `{1}` are the sizes of a sequence.
+    """
 
     data: str  # and the terms of its use
     protocol: str
     answers: str
-    call: str  # the code
+    call: str
 
 
 ABOUT = {
@@ -40,8 +43,9 @@ ABOUT = {
         answers="From `[batch, {0}, 2]`, number and mark of each step, the sum `[batch, 1]` of the "
         "marked numbers.",
         call="""
-from keras_rnncells import datasets
+from keras_rnncells import datasets, models
 
+model = models.load("{name}")
 x, sums = datasets.adding_problem(4, timesteps={0}, seed=7)
 print(model.predict(x), sums)
 """,
@@ -55,7 +59,9 @@ print(model.predict(x), sums)
         "the digits.",
         call="""
 import numpy as np
+from keras_rnncells import models
 
+model = models.load("{name}")
 image = np.zeros((28, 28), "float32")  # from 0, black, to 1, white
 image[4:24, 13:15] = 1
 print(model.predict(image.reshape(1, {0}, {1})).argmax())
@@ -71,7 +77,9 @@ print(model.predict(image.reshape(1, {0}, {1})).argmax())
         "`keras_rnncells.serving.StreamingModel` goes on with one.",
         call="""
 import numpy as np
+from keras_rnncells import models
 
+model = models.load("{name}")
 symbols = {symbols!r}
 text = [symbols.index(character) for character in "the_compan"]
 print(symbols[model.predict(np.array([text]))[0, -1].argmax()])
@@ -85,7 +93,9 @@ print(symbols[model.predict(np.array([text]))[0, -1].argmax()])
         "`[batch, steps, 10]` of the digits at each step.",
         call="""
 import numpy as np
+from keras_rnncells import models
 
+model = models.load("{name}")
 frames = np.zeros((1, 40, {1}), "float32")  # examples/serving/digits.py makes them
 print(model.predict(frames)[0, -1].argmax())
 """,
@@ -99,12 +109,13 @@ def card(name: str, result: dict, model: keras.Model) -> str:
     """The model card, in Markdown."""
     about, published = ABOUT[result["experiment"]], result["published"]
     sizes = model.input_shape[1:]
-    call = about.call.format(*sizes, symbols=result.get("symbols")).strip()
+    call = about.call.format(*sizes, name=name, symbols=result.get("symbols")).strip()
     beside = f" (published: {number(published)}, {result['source']})" if published else ""
     network = f"{result['cell']}, {result['layers']} layers of {result['units']} units"
     took = f"{result['steps']:,} steps, {result['seconds'] / 60:.1f} minutes"
     on = f"{result['device']}, {result['backend']}, Keras {result['versions']['keras']}"
-    test = f" Error of the kept weights: {number(mse)}." if (mse := result.get("test_mse")) else ""
+    mse = result.get("test_mse")
+    test = "" if mse is None else f" Mean squared error of the kept weights: {mse:.2g}."
     return f"""# {name}
 
 {network}, {result["parameters"]:,} weights.
@@ -116,9 +127,6 @@ def card(name: str, result: dict, model: keras.Model) -> str:
 - **Answers**: {about.answers.format(*sizes)}
 
 ```python
-from keras_rnncells import models
-
-model = models.load("{name}")
 {call}
 ```
 

@@ -43,7 +43,7 @@ def test_card_tells_the_result(published):
     card = (folder / "README.md").read_text()
     assert f"{result['parameters']:,} weights" in card
     assert f"`{result['command']}`, seed 0; 100 steps" in card
-    assert "`[batch, 8, 2]`" in card and f"{result['test_mse']:,}" in card
+    assert "`[batch, 8, 2]`" in card and f"kept weights: {result['test_mse']:.2g}." in card
 
 
 def test_the_code_of_the_card_runs(published, monkeypatch, capsys):

@@ -71,6 +71,15 @@ def test_result(trained):
     assert len(result["curve"]["val_accuracy"]) == 2
 
 
+def test_quick(script, data, tmp_path, monkeypatch):
+    train = script("train")
+    monkeypatch.setattr(train, "STEPS", 1)
+    options = [*SMALL[:4], *SMALL[6:], "--quick", "--data-dir", str(data[0])]
+    train.main([*options, "--output", str(tmp_path)])
+    result = json.loads((tmp_path / "spoken_digits-IndRNN-quick.json").read_text())
+    assert result["epochs"] == train.options(["--quick"]).epochs < train.options([]).epochs
+
+
 def test_splits(script, data):
     found = script("digits").recordings(data[0])
     assert [r.name for r in found] == sorted(data[1])
