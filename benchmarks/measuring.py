@@ -12,7 +12,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-LIBRARIES = ("keras", "tensorflow", "jax", "torch", "torchrecurrent", "keras_rnncells")
+LIBRARIES = (
+    "keras",
+    "tensorflow",
+    "jax",
+    "torch",
+    "torchrecurrent",
+    "keras_rnncells",
+    "keras_tuner",
+)
 
 
 def machine() -> dict[str, str]:

@@ -116,8 +116,7 @@ class Run:
 
     def _check(self) -> None:
         """Says before the training what would make it useless after."""
-        if not importlib.util.find_spec("matplotlib"):
-            sys.exit("The pictures need matplotlib: run `pip install keras_rnncells[plot]`.")
+        need_matplotlib()
         if self.path(".json").exists():
             settings = json.loads(self.path(".json").read_text())["settings"]
             if changed := different(settings, self.settings):
@@ -324,6 +323,12 @@ def accelerator() -> tuple[str, str]:
             details = tf.config.experimental.get_device_details(gpu)
             return "gpu", details.get("device_name", "GPU")
     return "", ""
+
+
+def need_matplotlib() -> None:
+    """Ends the script where it could not draw what it found."""
+    if not importlib.util.find_spec("matplotlib"):
+        sys.exit("The pictures need matplotlib: run `pip install keras_rnncells[plot]`.")
 
 
 def device() -> str:

@@ -122,12 +122,11 @@ def search_row(search: dict, cell: str) -> str:
         cells += ["-"] * (len(SEARCH_COLUMNS) - len(cells))
     else:
         others = [name for name in search["axes"] if name in best and name != "cell"]
-        rate = best.get("learning_rate", search["fixed"].get("learning_rate"))
         cells += [
             score(search, best["score"]),
             f"{best['parameters']:,}",
             f"{best['milliseconds']:.3g}",
-            f"{rate:.2g}",
+            f"{best['learning_rate']:.2g}",
             ", ".join(f"{k} {text_of(best[k])}" for k in others if k != "learning_rate") or "-",
         ]
     return "| " + " | ".join(cells) + " |"

@@ -18,7 +18,8 @@ is in which a cell learns.
 `--workers 4` searches with as many processes on this machine. On a cluster, give the same command
 on each machine, with the variables KERASTUNER_TUNER_ID (`chief`, `tuner0`, `tuner1`, ...),
 KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT set and --output in a folder that all can see; then
-once more without them, for the results. It needs `pip install keras_rnncells[tune]`.
+once more without them, for the results. It needs `pip install keras_rnncells[tune,plot]`, and for
+MNIST and spoken digits the extra `data`.
 """
 
 from __future__ import annotations
@@ -36,17 +37,33 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import keras_tuner
 import search_plots
-from experiment import HERE, OF_THE_RUN, data_of_fit, device, parse, versions
+from experiment import (
+    HERE,
+    OF_THE_RUN,
+    data_of_fit,
+    device,
+    need_matplotlib,
+    parse,
+    positive,
+    positive_number,
+    versions,
+)
 from files import whole
-from keras_tuner.engine import hyperparameters
 from table import best_first, number, text_of
 from tasks import TASKS, Task
 
 from keras_rnncells import datasets, models, serving
 from keras_rnncells.cells import CELLS
-from keras_rnncells.tuning import RNNHyperModel, divergence, oracles
+
+try:
+    from keras_rnncells.tuning import RNNHyperModel, divergence, oracles
+except ImportError as error:  # which says what to install
+    sys.exit(str(error))
+
+import keras_tuner
+from keras_tuner.engine import hyperparameters
+
 from keras_rnncells.tuning.measure import first_batch, milliseconds
 from keras_rnncells.tuning.space import KINDS
 
@@ -84,39 +101,49 @@ def options(argv: list[str] | None) -> argparse.Namespace:
     )
     add = made.add_argument
     add("--task", choices=TASKS, default="rows")
-    add("--tuner", choices=TUNERS, default="random")
-    add("--max-trials", type=int, help="to train (default: 30; hyperband: as many as it takes)")
+    add("--tuner", choices=TUNERS, help="(default: random)")
+    add("--max-trials", type=positive, help="to train (default: 30; not for hyperband)")
     cells = ["IndRNN", "IRNN", "MinimalRNN", "LSTM"]
     add("--cells", nargs="+", choices=CELLS, default=cells, metavar="CELL", help="to be compared")
     add("--kinds", nargs="+", choices=KINDS, default=["plain"], metavar="KIND", help="of stacks")
-    add("--parameters", type=int, help="weights of each network, as many as fit into that")
-    add("--max-parameters", type=int, default=300_000, help="weights at most (default: 300,000)")
-    add("--max-milliseconds", type=float, help="of a training step; slower ones are not trained")
+    add("--parameters", type=positive, help="weights of each network, as many as fit into that")
+    add("--max-parameters", type=positive, default=300_000, help="at most (default: 300,000)")
+    add("--max-milliseconds", type=positive_number, help="of a training step; else not trained")
     add("--fix", nargs="+", default=[], metavar="NAME=VALUE", help="what is not to be searched")
     add("--sensitivity", action="store_true", help="vary cell and learning rate only")
-    add("--rates", nargs="+", type=float, help="learning rates (default: 1e-5 to 0.1)")
-    add("--repeats", type=int, default=1, help="trainings of each rate, by their own seeds")
+    add("--rates", nargs="+", type=positive_number, help="learning rates (default: 1e-5 to 0.1)")
+    add("--repeats", type=positive, default=1, help="trainings of each rate, by their own seeds")
     defaults = ", ".join(f"{name} {one.epochs}" for name, one in TASKS.items())
-    add("--epochs", type=int, help=f"of a trial (default: {defaults})")
-    add("--batch-size", type=int, default=32, help="(default: 32)")
+    add("--epochs", type=positive, help=f"of a trial (default: {defaults})")
+    add("--batch-size", type=positive, default=32, help="(default: 32)")
     defaults = ", ".join(f"{name} {one.limit:,}" for name, one in TASKS.items())
-    add("--limit", type=int, help=f"training examples of an epoch at most (default: {defaults})")
-    add("--timesteps", type=int, default=100, help="of the adding problem (default: 100)")
-    add("--workers", type=int, default=1, help="processes that search (default: 1)")
+    add("--limit", type=positive, help=f"training examples of an epoch (default: {defaults})")
+    add("--timesteps", type=positive, default=100, help="of the adding problem (default: 100)")
+    add("--workers", type=positive, default=1, help="processes that search (default: 1)")
     add("--data-dir", type=Path, help="folder of the dataset (default: that of TFDS, downloads)")
     add("--seed", type=int, default=0, help="of trials, weights, order and dropout (default: 0)")
     add("--output", type=Path, default=HERE / "output", help="folder of the results")
     add("--quick", action="store_true", help="a minute or two of it, to see it work")
     args = parse(made, argv)
+    for word in args.fix:
+        if "=" not in word:
+            made.error(f"--fix takes NAME=VALUE, such as layers=2. Received: {word}")
     if args.sensitivity:
         if len(args.kinds) > 1:
             made.error("--sensitivity varies cell and learning rate only: give one of --kinds")
+        if args.tuner:
+            made.error("--sensitivity tries every rate, without a --tuner: leave that out")
+        if any(word.startswith("learning_rate=") for word in args.fix):
+            made.error("--sensitivity varies the learning rate: give --rates, not --fix")
         args.tuner = "grid"
         args.rates = args.rates or RATES
     elif args.rates or args.repeats > 1:
         made.error("--rates and --repeats belong to --sensitivity")
-    if args.max_trials is None and not args.sensitivity:
-        args.max_trials = 30
+    args.tuner = args.tuner or "random"
+    if args.tuner == "hyperband" and args.max_trials:
+        made.error("--tuner hyperband takes as many trials as --epochs needs: no --max-trials")
+    if args.tuner != "hyperband" and not args.sensitivity:
+        args.max_trials = args.max_trials or 30
     if args.parameters:
         args.max_parameters = None
     args.epochs = args.epochs or TASKS[args.task].epochs
@@ -124,12 +151,9 @@ def options(argv: list[str] | None) -> argparse.Namespace:
     if args.quick:
         args.epochs, args.limit = min(args.epochs, 2), min(args.limit, 2_000)
         if args.sensitivity:
-            args.rates = args.rates[1::3] or args.rates
-        else:
+            args.rates = args.rates[1::3] if len(args.rates) > 4 else args.rates
+        elif args.max_trials:
             args.max_trials = min(args.max_trials, 6)
-    for word in args.fix:
-        if "=" not in word:
-            made.error(f"--fix takes NAME=VALUE, such as layers=2. Received: {word}")
     return args
 
 
@@ -215,7 +239,7 @@ class Network(RNNHyperModel):
     def __init__(self, task: Task, args: argparse.Namespace) -> None:
         self.seed, self.rates, self.repeats = args.seed, args.rates, args.repeats
         self.batches, self.objective, self.worst = task.train, task.objective, task.worst
-        self.trained = 0  # by this process
+        self.compiled = 0  # trials of this process
         super().__init__(
             task.kind,
             task.input_shape,
@@ -244,6 +268,9 @@ class Network(RNNHyperModel):
     def choose_callbacks(self, *args: Any) -> list[keras.callbacks.Callback]:
         return [*super().choose_callbacks(*args), datasets.FollowEpochs(self.batches)]
 
+    def measure(self, *_: Any) -> float:
+        return self.took  # by `fit`, which records it where there is no limit, too
+
     def fit(self, hp: keras_tuner.HyperParameters, model: keras.Model, *args: Any, **kwargs: Any):
         """Trains, and leaves `record.json` in the folder of the trial."""
         tuner, trial = next(
@@ -251,8 +278,9 @@ class Network(RNNHyperModel):
         )
         record = {"parameters": models.count_parameters(model)}
         if not self.max_parameters or record["parameters"] <= self.max_parameters:
-            took = milliseconds(model, first_batch(self.batches), steps=10)
-            record["milliseconds"] = round(took, 3)
+            self.compiled += 1
+            self.took = milliseconds(model, first_batch(self.batches), steps=10)
+            record["milliseconds"] = round(self.took, 3)
         began = time.perf_counter(), time.process_time()
         result = {self.objective: self.worst}
         try:
@@ -263,7 +291,6 @@ class Network(RNNHyperModel):
             result["rejected"] = 1.0
             divergence.save_weights(model, kwargs["callbacks"])
         else:
-            self.trained += 1
             if isinstance(trained, keras.callbacks.History):
                 result = trained
             else:
@@ -326,7 +353,7 @@ def search(
     tuner: keras_tuner.Tuner, task: Task, args: argparse.Namespace, logs: Path, restart: bool
 ) -> None:
     def in_a_new_process() -> None:
-        if tuner.hypermodel.trained >= TRIALS_OF_A_PROCESS:
+        if tuner.hypermodel.compiled >= TRIALS_OF_A_PROCESS:
             print("Goes on in a new process.", flush=True)
             os.execv(sys.executable, sys.orig_argv)
 
@@ -376,11 +403,12 @@ def plain_name(name: str) -> str:
 
 
 def searched(tuner: keras_tuner.Tuner, hp: keras_tuner.HyperParameters) -> dict[str, Any]:
-    """The values of a trial that were searched."""
+    """The values of a trial that were searched, and its learning rate if that was not."""
+    names = {*axes(tuner), "learning_rate"}
     return {
         plain_name(each.name): hp.values[each.name]
         for each in hp.space
-        if plain_name(each.name) in axes(tuner) and hp.is_active(each) and each.name in hp.values
+        if plain_name(each.name) in names and hp.is_active(each) and each.name in hp.values
     }
 
 
@@ -510,10 +538,9 @@ def report(result: dict[str, Any], most: int = 10) -> None:
     print(f"\n{result['metric']:>24}  {'cell':<11}{'weights':>9}{'ms/step':>9}{'rate':>10}  others")
     for each in ranked[:most]:
         rest = " ".join(f"{name}={text_of(each[name])}" for name in others if name in each)
-        rate = each.get("learning_rate", result["fixed"].get("learning_rate"))
         print(
             f"{each['score']:>24.4f}  {each['cell']:<11}{each['parameters']:>9,}"
-            f"{each['milliseconds']:>9.3g}{rate:>10.2g}  {rest}"
+            f"{each['milliseconds']:>9.3g}{each['learning_rate']:>10.2g}  {rest}"
         )
     statuses = [each["status"] for each in result["trials"]]
     counts = ", ".join(f"{statuses.count(one)} {one}" for one in dict.fromkeys(statuses))
@@ -532,6 +559,7 @@ def report(result: dict[str, Any], most: int = 10) -> None:
 
 def main(argv: list[str] | None = None, restart: bool = False) -> None:
     args = options(argv)
+    need_matplotlib()
     name = name_of(args)
     folder = args.output / "search" / name
     settings = claim(folder, args)
@@ -544,7 +572,7 @@ def main(argv: list[str] | None = None, restart: bool = False) -> None:
             sys.exit(code)
     try:
         task = TASKS[args.task].load(args)
-    except OSError as error:  # missing or damaged: one sentence
+    except (OSError, ValueError) as error:  # missing, damaged or impossible: one sentence
         sys.exit(str(error))
     try:
         tuner = make_tuner(task, args, folder)

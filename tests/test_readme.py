@@ -4,6 +4,7 @@ import importlib.util
 import json
 import pathlib
 import re
+import tomllib
 
 import keras
 import pytest
@@ -47,6 +48,13 @@ def test_two_commands():
     assert "examples/adding_problem.py" in first and "pytest" in second
 
 
+def test_extras():
+    project = tomllib.loads((README.parent / "pyproject.toml").read_text())["project"]
+    (paragraph,) = re.findall(r"^The extras choose .*?\n\n", README.read_text(), re.M | re.S)
+    for extra in project["optional-dependencies"]:
+        assert f"`{extra}`" in paragraph, extra
+
+
 def test_links():
     for path in re.findall(r"\]\((?!http)([^)]+)\)", README.read_text()):
         assert (README.parent / path).exists(), path
@@ -60,3 +68,13 @@ def test_speed_is_what_was_measured():
     assert len(rows) == 9
     for a, b, *written in rows:
         assert written == [f"{m[a]['median'] / m[b]['median']:.2g}" for m in milliseconds], (a, b)
+
+
+def test_memory_of_a_search_is_what_was_measured():
+    results = json.loads((README.parent / "benchmarks/results/search_memory-cpu.json").read_text())
+    plain, jax, script = (record["mebibytes"] for record in results.values())
+    assert len(plain) == 20
+    text = " ".join(README.read_text().split())
+    assert f"{plain[1]:,.0f} MiB after two trials, {plain[-1]:,.0f} after twenty" in text
+    assert f"with JAX {jax[1]:.0f} and {jax[-1]:.0f};" in text
+    assert f"({max(script):.0f} MiB at most)" in text

@@ -158,7 +158,7 @@ class RNNHyperModel(SearchSpace):
         """What accompanies the training."""
         chosen: list[keras.callbacks.Callback] = [keras.callbacks.TerminateOnNaN()]
         if self.batch_size is not None:
-            chosen.append(FromTheStart())
+            chosen.append(models.ResetStates())
         schedule = self.choose_schedule(hp)
         if schedule == "cosine":
             rate = float(model.optimizer.learning_rate)
@@ -203,6 +203,10 @@ class RNNHyperModel(SearchSpace):
         objective = next((c.tuner.oracle.objective for c in given if hasattr(c, "tuner")), None)
         return divergence.worst(objective, self.diverged_score)
 
+    def measure(self, model: keras.Model, x: Any, y: Any, batch_size: int | None) -> float:
+        """How many milliseconds a training step takes."""
+        return milliseconds(model, first_batch(x, y, batch_size))
+
     def _reject(self, model: keras.Model, x: Any, y: Any, batch_size: int | None) -> None:
         """Ends a trial of which it is known before training that it is not wanted."""
         count = models.count_parameters(model)
@@ -211,19 +215,9 @@ class RNNHyperModel(SearchSpace):
             if limit is not None and count > limit:
                 raise keras_tuner.errors.FailedTrialError(f"{count} weights, with {name}={limit}.")
         if self.max_milliseconds is not None:
-            took = milliseconds(model, first_batch(x, y, batch_size))
+            took = self.measure(model, x, y, batch_size)
             if took > self.max_milliseconds:
                 raise keras_tuner.errors.FailedTrialError(
                     f"A training step takes {took:.3g} ms, with "
                     f"max_milliseconds={self.max_milliseconds:g}."
                 )
-
-
-class FromTheStart(keras.callbacks.Callback):
-    """Forgets the text read so far, where a text begins."""
-
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        models.reset_states(self.model)
-
-    def on_test_begin(self, logs: dict | None = None) -> None:
-        models.reset_states(self.model)

@@ -58,7 +58,8 @@ def launch(
         command: The program and its arguments, such as `["python", "tune.py"]`.
         workers: Positive integer.
         port: Integer, at which the chief listens, on this machine only. By default a free one.
-        max_restarts: Integer, how often one process is started again before all are ended.
+        max_restarts: Integer of at least 0, how often one process is started again before all are
+            ended.
 
     Returns:
         0 when the search is done; else the exit code of the process that was not started again,
@@ -83,7 +84,7 @@ def launch(
     if shutil.which(command[0]) is None:
         raise ValueError(f"There is no program {command[0]!r}. Received: command={command!r}.")
     checks.positive_integer("workers", workers)
-    checks.number("max_restarts", max_restarts, 0)
+    checks.natural("max_restarts", max_restarts)
     port = port or _free_port()
     chief = _Member("chief", command, {**_environment("chief", port), "CUDA_VISIBLE_DEVICES": "-1"})
     team = [chief]
@@ -114,7 +115,7 @@ def _run(chief: _Member, team: list[_Member], max_restarts: int, received: list[
             if member is chief and len(done) == len(team) - 1:
                 _say(f"{fate} after the search.")
                 return _exit_code(code)
-            if member.restarts == max_restarts:
+            if member.restarts >= max_restarts:
                 _say(
                     f"{fate}: giving up, since it has been started again {max_restarts} times. "
                     "The same command goes on with the search."

@@ -1,7 +1,9 @@
 """Searches: one that runs through, one that is killed, one whose trials diverge."""
 
+import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -158,7 +160,10 @@ def test_goes_on_after_a_kill(script, whole, tmp_path):
 
 
 @on_tensorflow
-def test_goes_on_in_a_new_process(script, whole, tmp_path, monkeypatch):
+@pytest.mark.parametrize("most, status", [(2.0, "completed"), (0.5, "rejected")])
+def test_goes_on_in_a_new_process(script, tmp_path, monkeypatch, most, status):
+    """After what was trained, and after what was compiled to be measured, once."""
+
     class Left(Exception):
         pass
 
@@ -167,16 +172,24 @@ def test_goes_on_in_a_new_process(script, whole, tmp_path, monkeypatch):
         raise Left
 
     monkeypatch.setattr(script.module, "TRIALS_OF_A_PROCESS", 1)
-    monkeypatch.setattr(script.module, "milliseconds", lambda *_, **__: 1.0)
+    measured = []
+
+    def milliseconds(*_, **__):
+        measured.append(1.0)
+        return 1.0
+
+    monkeypatch.setattr(script.module, "milliseconds", milliseconds)
+    monkeypatch.setattr("keras_rnncells.tuning.hypermodel.milliseconds", milliseconds)
     monkeypatch.setattr(os, "execv", execv)
     with pytest.raises(Left):
-        script.module.main([*SEARCH, "--output", str(tmp_path)], restart=True)
-    trial = json.loads((tmp_path / "search" / NAME / "trial_0" / "trial.json").read_text())
-    assert trial["status"] == "COMPLETED"
-    np.testing.assert_allclose(trial["score"], whole[1]["trials"][0]["score"], rtol=1e-5)
-    assert json.loads((tmp_path / "search" / NAME / "oracle.json").read_text())["end_order"] == [
-        "0"
-    ]
+        script.module.main(
+            [*SEARCH, "--max-milliseconds", str(most), "--output", str(tmp_path)], restart=True
+        )
+    folder = tmp_path / "search" / f"{NAME}-{most:g}-ms"
+    record = json.loads((folder / "trial_0/record.json").read_text())
+    assert record.get("status", "completed") == status
+    assert measured == [1.0] == [record["milliseconds"]]
+    assert json.loads((folder / "oracle.json").read_text())["end_order"] == ["0"]
 
 
 @on_tensorflow
@@ -207,6 +220,29 @@ def test_workers_search_and_the_parent_reports(script, whole, tmp_path, monkeypa
     assert result["trials"] == whole[1]["trials"] and result["test"] == whole[1]["test"]
     ((command, workers),) = commands
     assert workers == 2 and command[1].endswith("tune.py") and command[2:4] == SEARCH[:2]
+
+
+@on_tensorflow
+def test_two_workers(script, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(script.module, "save", lambda *_: None)
+    result = script.run(tmp_path, "--max-trials", 4, *SMALL, *FIX, "--workers", 2)
+    assert [one["status"] for one in result["trials"]] == ["completed"] * 4
+    assert result["best"]["score"] == min(one["score"] for one in result["trials"])
+    # Who has trained: one epoch each trial.
+    trained = re.findall(r"^\[(\w+)\] .* loss: ", capfd.readouterr().out, re.MULTILINE)
+    assert len(trained) == 4 and set(trained) == {"tuner0", "tuner1"}
+
+
+@on_tensorflow
+def test_sensitivity_to_one_rate(script, tmp_path, monkeypatch):
+    monkeypatch.setattr(script.module, "milliseconds", lambda *_, **__: 1.0)
+    monkeypatch.setattr(script.module, "save", lambda *_: None)
+    result = script.run(tmp_path, *SMALL, *FIX, *words("--sensitivity --rates 1e-2"))
+    assert {one["cell"]: one["learning_rate"] for one in result["trials"]} == {
+        "IndRNN": 1e-2,
+        "IRNN": 1e-2,
+    }
+    assert result["sensitivity"]["IRNN"]["learning_rate"] == 1e-2
 
 
 @on_tensorflow
@@ -349,12 +385,52 @@ def test_spoken_digits(example, tmp_path):
         (["--sensitivity", "--kinds", "plain", "dense"], "one of --kinds"),
         (["--rates", "0.1"], "--sensitivity"),
         (["--fix", "layers"], "NAME=VALUE"),
+        (["--sensitivity", "--fix", "learning_rate=0.1"], "give --rates"),
+        (["--sensitivity", "--tuner", "grid"], "without a --tuner"),
+        (["--sensitivity", "--rates", "0"], "not a positive number"),
+        (["--tuner", "hyperband", "--max-trials", "9"], "no --max-trials"),
+        *(
+            ([f"--{name}", "0"], f"--{name}: 0 is not a positive")
+            for name in words(
+                "max-trials parameters max-parameters max-milliseconds repeats epochs batch-size "
+                "limit timesteps workers"
+            )
+        ),
     ],
 )
 def test_options(script, options, message, capsys):
     with pytest.raises(SystemExit):
         script.module.options(options)
     assert message in capsys.readouterr().err
+
+
+def test_defaults(script):
+    options = script.module.options
+    assert (options([]).tuner, options([]).max_trials) == ("random", 30)
+    assert options(words("--tuner hyperband --quick")).max_trials is None
+    assert options(["--sensitivity"]).tuner == "grid"
+    few = words("--sensitivity --quick --rates 1e-4 1e-3 1e-2")
+    assert options(few).rates == [1e-4, 1e-3, 1e-2]
+    assert options(words("--sensitivity --quick")).rates == [3e-5, 1e-3, 3e-2]
+
+
+def test_what_is_not_installed_is_one_sentence(script, example, tmp_path, monkeypatch):
+    find = importlib.util.find_spec
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.util, "find_spec", lambda name: name != "matplotlib" and find(name))
+        with pytest.raises(SystemExit, match=r"keras_rnncells\[plot\]"):
+            script.run(tmp_path)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setitem(sys.modules, "keras_tuner", None)
+    for module in ("tune", "keras_rnncells.tuning"):
+        monkeypatch.delitem(sys.modules, module)
+    with pytest.raises(SystemExit, match=r"keras_rnncells\[tune\]"):
+        example("tune")
+
+
+def test_a_task_that_cannot_be_made_is_one_sentence(script, tmp_path):
+    with pytest.raises(SystemExit, match="`timesteps` must be at least 2. Received: timesteps=1"):
+        script.run(tmp_path, "--task", "adding", "--timesteps", 1)
 
 
 def test_fixed(script):

@@ -224,6 +224,7 @@ def test_command_line(capsys, monkeypatch):
         (["no-such-program"], {}, "no-such-program"),
         ([sys.executable], {"workers": 0}, "workers"),
         ([sys.executable], {"max_restarts": -1}, "max_restarts"),
+        ([sys.executable], {"max_restarts": 1.5}, "max_restarts"),
     ],
 )
 def test_wrong_arguments(command, arguments, message):
