@@ -59,6 +59,12 @@ def options(argv: list[str] | None) -> argparse.Namespace:
         help="at first (default: 0.002)",
     )
     add("--dropout", type=float, default=0.1, help="after each layer (default: 0.1)")
+    add(
+        "--normalization",
+        choices=("after", "before"),
+        default="after",
+        help="the recurrence of an IndRNN; other cells have none (default: after)",
+    )
     args = parse(made, argv)
     args.layers = as_published(args, 6)
     if args.kind == "residual" and args.layers % 2 == 0:
@@ -84,6 +90,7 @@ def build_model(
         stateful=batch_size is not None,
         dropout=args.dropout,
         tied=False,  # of 50 symbols there is nothing to save
+        normalization=args.normalization if args.cell == "IndRNN" else None,
         cell_arguments=MID_RANGE if args.cell == "IndRNN" else None,
     )
 

@@ -65,3 +65,13 @@ def test_a_residual_stack_has_an_odd_depth(run, capsys):
     with pytest.raises(SystemExit):
         run("ptb_characters", "--layers", "6", "--kind", "residual")
     assert "an odd --layers" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_place_of_normalization(place, example):
+    script = example("ptb_characters")
+    args = script.options(["--layers", "2", "--normalization", place])
+    names = [layer.name for layer in script.build_model(20, args, 4).layers]
+    recurrent = next(i for i, name in enumerate(names) if name.startswith("recurrent"))
+    norm = next(i for i, name in enumerate(names) if name.startswith("normalization"))
+    assert (norm < recurrent) == (place == "before"), names
