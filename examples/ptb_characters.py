@@ -11,6 +11,7 @@ text, of which every character but the first is predicted once.
 Six layers of IndRNN, or one of another cell. The IndRNN paper (Li et al., 2018,
 https://arxiv.org/abs/1803.04831) takes 2,000 units a layer. Here all networks have the same number
 of weights, `--parameters`, which fits a CPU, unless `--units` says how wide they are.
+Batch normalization follows the recurrence; in the paper it stands before: `--normalization before`.
 """
 
 import argparse
