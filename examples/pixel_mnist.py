@@ -126,7 +126,9 @@ def main(argv: list[str] | None = None) -> None:
         published, source = PUBLISHED.get((args.cell, kind, args.layers), (None, None))
     labels = {"accuracy": "training", "val_accuracy": "held-out images"}
     lines = {f"published, test: {published} %": published / 100} if published else {}
-    title = f"{args.cell}, {args.layers} x {args.units}, MNIST by {kind}: {accuracy:.2f} % (test)"
+    read_as = "permuted pixels" if args.permuted else kind
+    network = f"{args.cell}, {args.layers} x {args.units}"
+    title = f"MNIST by {read_as}, {network}: {accuracy:.2f} % (test)"
     plot_curve(run.path(".png"), curve, title, labels, "accuracy", lines)
     plot_confusion(run, confusion, title)
     run.finish(

@@ -107,7 +107,7 @@ def options(argv: list[str] | None) -> argparse.Namespace:
     add("--cells", nargs="+", choices=CELLS, default=cells, metavar="CELL", help="to be compared")
     add("--kinds", nargs="+", choices=KINDS, default=["plain"], metavar="KIND", help="of stacks")
     add("--parameters", type=positive, help="weights of each network, as many as fit into that")
-    add("--max-parameters", type=positive, default=300_000, help="at most (default: 300,000)")
+    add("--max-parameters", type=positive, help="at most (default: 300,000)")
     add("--max-milliseconds", type=positive_number, help="of a training step; else not trained")
     add("--fix", nargs="+", default=[], metavar="NAME=VALUE", help="what is not to be searched")
     add("--sensitivity", action="store_true", help="vary cell and learning rate only")
@@ -118,7 +118,7 @@ def options(argv: list[str] | None) -> argparse.Namespace:
     add("--batch-size", type=positive, default=32, help="(default: 32)")
     defaults = ", ".join(f"{name} {one.limit:,}" for name, one in TASKS.items())
     add("--limit", type=positive, help=f"training examples of an epoch (default: {defaults})")
-    add("--timesteps", type=positive, default=100, help="of the adding problem (default: 100)")
+    add("--timesteps", type=positive, help="of the adding problem (default: 100)")
     add("--workers", type=positive, default=1, help="processes that search (default: 1)")
     add("--data-dir", type=Path, help="folder of the dataset (default: that of TFDS, downloads)")
     add("--seed", type=int, default=0, help="of trials, weights, order and dropout (default: 0)")
@@ -144,8 +144,13 @@ def options(argv: list[str] | None) -> argparse.Namespace:
         made.error("--tuner hyperband takes as many trials as --epochs needs: no --max-trials")
     if args.tuner != "hyperband" and not args.sensitivity:
         args.max_trials = args.max_trials or 30
-    if args.parameters:
-        args.max_parameters = None
+    if args.parameters and args.max_parameters:
+        made.error("--parameters makes networks of that size: no --max-parameters beside it")
+    if not args.parameters:
+        args.max_parameters = args.max_parameters or 300_000
+    if args.timesteps and args.task != "adding":
+        made.error(f"--timesteps belongs to the adding problem: --task {args.task} has its own")
+    args.timesteps = args.timesteps or 100
     args.epochs = args.epochs or TASKS[args.task].epochs
     args.limit = args.limit or TASKS[args.task].limit
     if args.quick:

@@ -389,6 +389,8 @@ def test_spoken_digits(example, tmp_path):
         (["--sensitivity", "--tuner", "grid"], "without a --tuner"),
         (["--sensitivity", "--rates", "0"], "not a positive number"),
         (["--tuner", "hyperband", "--max-trials", "9"], "no --max-trials"),
+        (["--parameters", "9000", "--max-parameters", "9000"], "no --max-parameters"),
+        (["--task", "rows", "--timesteps", "9"], "--task rows has its own"),
         *(
             ([f"--{name}", "0"], f"--{name}: 0 is not a positive")
             for name in words(
@@ -409,6 +411,8 @@ def test_defaults(script):
     assert (options([]).tuner, options([]).max_trials) == ("random", 30)
     assert options(words("--tuner hyperband --quick")).max_trials is None
     assert options(["--sensitivity"]).tuner == "grid"
+    assert (options([]).max_parameters, options([]).timesteps) == (300_000, 100)
+    assert options(["--parameters", "9000"]).max_parameters is None
     few = words("--sensitivity --quick --rates 1e-4 1e-3 1e-2")
     assert options(few).rates == [1e-4, 1e-3, 1e-2]
     assert options(words("--sensitivity --quick")).rates == [3e-5, 1e-3, 3e-2]
