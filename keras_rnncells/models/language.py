@@ -50,6 +50,11 @@ def language_model(
     recurrence is for ([Li et al., 2018](https://arxiv.org/abs/1803.04831)). `reset_states(model)`
     starts a new text.
 
+    The state of a unit whose recurrent weight is near 1 grows over all the windows of the training
+    text. The moving statistics of a normalization then fit the middle of a text and not its start,
+    where the model predicts badly. A bound below 1 ends such memories:
+    `cell_arguments={"recurrent_constraint": keras_rnncells.constraints.MaxAbs(0.98)}`.
+
     With `tied` the output layer is the transpose of the embedding
     ([Press and Wolf, 2017](https://arxiv.org/abs/1608.05859)). If the stack has another width, it
     ends in one more recurrent layer, of the width of the embedding; in a dense stack that is the
