@@ -184,7 +184,8 @@ def test_mixed_precision(row, arguments, policy):
     found = []
     for scan in ("sequential", "keras"):
         layer = row.layer(U, dtype=policy, scan=scan, return_sequences=True, **arguments)
-        asymmetric(layer)
+        # Small weights: where a state grows, so does the rounding, and processors round unlike.
+        asymmetric(layer, scale=0.3)
 
         def loss(x, layer=layer):
             return objective([keras.ops.cast(layer(x, training=True), "float32")])
