@@ -120,6 +120,9 @@ class Progress(keras.callbacks.Callback):
             }
         if self.model.stop_training:
             self.ended = "target"
+        elif not np.isfinite(point["loss"]):
+            self.ended = "divergence"  # of weights that are no numbers, no step makes numbers
+            self.model.stop_training = True
         elif self.epoch == self.params["epochs"]:
             self.ended = "epochs"
         elif self.budget and self.seconds + seconds > 60 * self.budget:

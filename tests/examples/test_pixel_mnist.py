@@ -71,6 +71,14 @@ def test_another_cell_has_one_layer(run, data):
     assert result["layers"] == 1 and result["variant"] == "rows"
 
 
+def test_a_run_that_diverges_ends(run, data):
+    """Of NaN weights nothing comes: the epochs that are left would be lost time."""
+    options = [*SMALL, "--cell", "IRNN", "--timesteps", "28", "--learning-rate", "1e30"]
+    result = run("pixel_mnist", *options, "--data-dir", data)
+    assert (result["epochs"], result["ended_by"]) == (1, "divergence")
+    assert np.isnan(result["curve"]["loss"]).all()
+
+
 def test_a_missing_dataset_is_one_sentence(run, tmp_path):
     with pytest.raises(SystemExit, match="python -c") as stopped:
         run("pixel_mnist", "--data-dir", tmp_path / "empty")
