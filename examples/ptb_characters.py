@@ -64,8 +64,8 @@ def options(argv: list[str] | None) -> argparse.Namespace:
     add(
         "--learning-rate",
         type=positive_number,
-        default=2e-3,
-        help="at first (default: 0.002)",
+        default=5e-3,
+        help="at first (default: 0.005)",
     )
     add("--dropout", type=float, default=0.1, help="after each layer (default: 0.1)")
     add(
