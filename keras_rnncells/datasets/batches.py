@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -68,30 +67,32 @@ class Epochs(keras.utils.PyDataset):
         """
         import tensorflow as tf
 
-        start = self.epoch
+        start = self.epoch * self.steps
         if epochs is None:
-            numbers = functools.partial(itertools.count, start)
+            numbers = tf.data.Dataset.counter(start)
         else:
-            end = start + checks.positive_integer("epochs", epochs)
-            numbers = functools.partial(range, start, end)
-
-        def batches():
-            for epoch in numbers():
-                for index in range(self.steps):
-                    yield self.batch(epoch, index)
-
-        first, last = self.batch(start, 0), self.batch(start, self.steps - 1)
-        signature = tuple(
-            tf.TensorSpec((len(a) if len(a) == len(b) else None, *a.shape[1:]), a.dtype)
+            count = checks.positive_integer("epochs", epochs) * self.steps
+            numbers = tf.data.Dataset.range(start, start + count)
+        first, last = self.batch(self.epoch, 0), self.batch(self.epoch, self.steps - 1)
+        types = [a.dtype for a in first]
+        shapes = [
+            (len(a) if len(a) == len(b) else None, *a.shape[1:])
             for a, b in zip(first, last, strict=True)
-        )
-        dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
-        count = tf.data.INFINITE_CARDINALITY if epochs is None else epochs * self.steps
+        ]
+
+        def batch(number):
+            return self.batch(*divmod(int(number), self.steps))
+
+        # Not `from_generator`: its threads change where malloc puts the memory of matrix products,
+        # which is then given back and asked for again at each step, in all that follows.
+        def read(number):
+            arrays = tf.numpy_function(batch, [number], types)
+            return tuple(tf.ensure_shape(a, s) for a, s in zip(arrays, shapes, strict=True))
+
         options = tf.data.Options()
         # Of which the tuner keeps the end of an iteration waiting, for seconds.
         options.autotune.enabled = False
-        dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
-        return dataset.prefetch(1).with_options(options)
+        return numbers.map(read).prefetch(1).with_options(options)
 
 
 class Batches(Epochs):
