@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from statistics import median
-from typing import Any
 
 import reporting
 from measuring import look_up, machine, nested
@@ -75,7 +74,7 @@ def fit(layer: str, fed: str, steps: int) -> None:
         like = tuple(tf.TensorSpec(a.shape, a.dtype) for a in batches[0])
         return tf.data.Dataset.from_generator(generator, output_signature=like).prefetch(1)
 
-    data: dict[str, Any] = {
+    data = {
         "arrays": lambda: {"x": x, "y": y, "batch_size": batch},
         "as_tf_dataset": lambda: {"x": batches.as_tf_dataset(None), "steps_per_epoch": steps},
         "batches": lambda: {"x": batches},
@@ -113,8 +112,8 @@ def text(records: dict[str, dict]) -> str:
     for way in WAYS:
         row = [way]
         for layer in LAYERS:
-            times, least = (look_up(record["cases"], layer, w) for w in (way, "arrays"))
-            value = median(times["milliseconds"]) / median(least["milliseconds"])
+            times, arrays = (look_up(record["cases"], layer, w) for w in (way, "arrays"))
+            value = median(times["milliseconds"]) / median(arrays["milliseconds"])
             ratio = reporting.Ratio(f"{way} / arrays", layer, value, "at most", GOALS.get(way))
             ratios.append(ratio)
             row += [ratio, f"{median(times['faults']):,.0f}"]

@@ -83,8 +83,8 @@ class Epochs(keras.utils.PyDataset):
         def batch(number):
             return self.batch(*divmod(int(number), self.steps))
 
-        # Not `from_generator`: its threads change where malloc puts the memory of matrix products,
-        # which is then given back and asked for again at each step, in all that follows.
+        # Not `from_generator`: after it a step of an LSTM takes twice as long, with 100,000 page
+        # faults that MALLOC_ARENA_MAX=1 avoids: see benchmarks/feeding.py.
         def read(number):
             arrays = tf.numpy_function(batch, [number], types)
             return tuple(tf.ensure_shape(a, s) for a, s in zip(arrays, shapes, strict=True))
