@@ -20,8 +20,8 @@ from measuring import look_up, machine, nested
 
 SHAPE = "64x50x64x512"
 LAYERS = ("IndRNN", "LSTM", "keras LSTM")
-# What `fit` is given, and the environment.
 GENERATOR = "from_generator"
+# What `fit` is given, and the environment.
 WAYS = {
     "arrays": ("arrays", {}),
     "Shuffled.as_tf_dataset()": ("as_tf_dataset", {}),
@@ -85,6 +85,9 @@ def fit(layer: str, fed: str, steps: int) -> None:
     )
     model.compile("adam", "mse", jit_compile=False)
 
+    def faults() -> int:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
     class Timed(keras.callbacks.Callback):
         """Times an epoch without its first steps: what comes before them is not of a step."""
 
@@ -95,9 +98,6 @@ def fit(layer: str, fed: str, steps: int) -> None:
                 count = batch - steps // 4
                 self.milliseconds = 1e3 * (time.perf_counter() - self.began[0]) / count
                 self.faults = (faults() - self.began[1]) / count
-
-    def faults() -> int:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
     timed = Timed()
     model.fit(**data, epochs=2, shuffle=False, verbose=0, callbacks=[timed])
