@@ -13,3 +13,4 @@ from keras_rnncells.models.sizes import (
     units_for as units_for,
 )
 from keras_rnncells.models.stacks import dense as dense, plain as plain, residual as residual
+from keras_rnncells.models.statistics import PopulationStatistics as PopulationStatistics
