@@ -20,7 +20,7 @@ from progress import Progress, different
 
 import keras_rnncells
 from keras_rnncells.cells import CELLS
-from keras_rnncells.models import count_parameters
+from keras_rnncells.models import PopulationStatistics, count_parameters
 
 HERE = Path(__file__).parent
 # What says where and for how long, not what is trained.
@@ -142,7 +142,8 @@ class Run:
             validation: batches, or arrays of inputs and targets.
             monitor: the log that decides: the higher the better if it is an accuracy, else the
                 lower.
-            callbacks: the experiment's own.
+            callbacks: the experiment's own. Before theirs the normalizations are measured, so that
+                what is validated, and kept, has the statistics of its weights.
             validation_batch_size: of arrays.
 
         Returns:
@@ -161,7 +162,12 @@ class Run:
                 **data_of_fit(train, validation, validation_batch_size),
                 epochs=self.args.epochs,
                 initial_epoch=self.progress.epoch,
-                callbacks=[*(callbacks or []), self.progress, *self._tensorboard()],
+                callbacks=[
+                    PopulationStatistics(train),
+                    *(callbacks or []),
+                    self.progress,
+                    *self._tensorboard(),
+                ],
                 shuffle=False,  # by numbers that a run which goes on would not have
                 verbose=1 if sys.stdout.isatty() else 2,
             )

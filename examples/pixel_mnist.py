@@ -60,13 +60,6 @@ def options(argv: list[str] | None) -> argparse.Namespace:
         help="at first (default: 0.001)",
     )
     add("--dropout", type=float, default=0.1, help="after each layer (default: 0.1)")
-    add(
-        "--momentum",
-        type=float,
-        default=0.9,
-        help="what stays of the running statistics at each step; less, and validation in the "
-        "middle of a run is truer (default: 0.9)",
-    )
     add("--limit", type=positive, help="training images at most (default: all)")
     args = parse(made, argv)
     args.layers = as_published(args, LAYERS)
@@ -110,7 +103,6 @@ def main(argv: list[str] | None = None) -> None:
         layers=args.layers,
         normalization="after",
         dropout=args.dropout,
-        momentum=args.momentum,
         max_timesteps=args.timesteps,
     )
     train = datasets.Shuffled(x, y, args.batch_size, args.seed)

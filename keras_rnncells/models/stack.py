@@ -70,7 +70,8 @@ class Stack:
         batch_size: Positive integer, the static batch size that `stateful` needs.
         momentum: Number in [0, 1], how much of the running statistics of the normalization stays
             at each update. While the learning rate is high, a deep stack over many steps changes
-            faster than they do, and is worse in validation than it is: take less then.
+            faster than they do, and is worse in validation than it is: take less then, or the
+            callback `PopulationStatistics`.
         epsilon: Number, added to the variance in the normalization.
         scan: How time runs, as in `keras_rnncells.RNN`.
         name: Name of the model.

@@ -2,8 +2,9 @@ import keras
 import numpy as np
 import pytest
 
+from keras_rnncells import datasets, models
 from tests.examples.conftest import kinds
-from tests.tools import write_mnist
+from tests.tools import numpy, write_mnist
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +35,18 @@ def test_rows(run, data, tmp_path, capsys):
     assert len(result["curve"]["val_accuracy"]) == 2
     model = keras.models.load_model(tmp_path / "output" / f"{name}.keras")
     assert model.input_shape == (None, 28, 28)
+
+    # With the statistics of the weights that are kept.
+    (x, y), *_ = datasets.pixel_mnist(data, held_out=20, steps=28)
+    layer = model.get_layer("normalization_1")
+    kept = [numpy(layer.moving_mean), numpy(layer.moving_variance)]
+    # On JAX the batches have come to the next epoch before the validation.
+    epoch = int(np.argmax(result["curve"]["val_accuracy"])) + (keras.backend.backend() == "jax")
+    callback = models.PopulationStatistics(datasets.Shuffled(x, y, 16, epoch=epoch))
+    callback.set_model(model)
+    callback.measure()
+    for a, b in zip(kept, [layer.moving_mean, layer.moving_variance], strict=True):
+        np.testing.assert_allclose(a, numpy(b), rtol=1e-4, atol=1e-6)
 
 
 def test_dropout_goes_on_with_the_same_masks(run, data, example, monkeypatch, tmp_path):
