@@ -85,7 +85,7 @@ class PopulationStatistics(keras.callbacks.Callback):
         means = [np.zeros(v.shape) for v in reader.statistics]
         count = 0
         with reader.batch_by_batch():
-            for batch in itertools.islice(iter(self.batches), self.steps):
+            for batch in self._some():
                 x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
                 count += 1
                 for mean, value in zip(means, reader.predict_on_batch(x), strict=True):
@@ -98,6 +98,15 @@ class PopulationStatistics(keras.callbacks.Callback):
             )
         for variable, mean in zip(reader.statistics, means, strict=True):
             variable.assign(mean)
+
+    def _some(self) -> Iterator[Any]:
+        """The first batches."""
+        if not isinstance(self.batches, keras.utils.PyDataset):
+            return itertools.islice(iter(self.batches), self.steps)
+        # Its length tells where it ends, and not an IndexError. It may be endless.
+        there = self.batches.num_batches
+        steps = self.steps if there is None else min(self.steps, there)
+        return (self.batches[i] for i in range(steps))
 
 
 class _Reader(keras.Model):

@@ -77,6 +77,23 @@ def test_batches_of_unequal_size_and_inputs_alone():
     assert_statistics(model, expected(model, [(x, None) for x in some], (0, 1)))
 
 
+class Dataset(keras.utils.PyDataset):
+    """Beyond its end there are batches of nothing."""
+
+    x = np.concatenate([x for x, _ in batches()])
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        return self.x[index * B : (index + 1) * B], None
+
+
+def test_a_dataset_ends_where_its_length_says():
+    model = measured(network(keras.layers.BatchNormalization()), Dataset())
+    assert_statistics(model, expected(model, batches(), (0, 1)))
+
+
 @pytest.mark.parametrize("statistics", KINDS)
 @pytest.mark.parametrize("jit", [False, True], ids=["", "jit"])
 def test_training_goes_on_as_without(statistics, jit):
