@@ -94,7 +94,8 @@ def test_a_dataset_ends_where_its_length_says():
     assert_statistics(model, expected(model, batches(), (0, 1)))
 
 
-@pytest.mark.parametrize("statistics, jit", [("pooled", True), ("per_step", False)])
+@pytest.mark.parametrize("statistics", KINDS)
+@pytest.mark.parametrize("jit", [False, True], ids=["", "jit"])
 def test_training_goes_on_as_without(statistics, jit):
     """To the same weights, with the same states and random numbers."""
     x, y = np.concatenate([x for x, _ in batches()]), inputs(5 * B, T, 2)
