@@ -64,6 +64,10 @@ def test_cell_in_keras_rnn(row, arguments, dtype, options):
     x = inputs(dtype=dtype)
     options = {"return_sequences": True, "return_state": True, "dtype": dtype, **options}
     layer = asymmetric(row.layer(U, **arguments, **options))
+    if row.name == "IRNN" and dtype == "float32":
+        # Its states grow to 10, where rounding alone is 1e-6: of quarters every sum is exact.
+        x = np.round(4 * x) / 4
+        layer.set_weights([np.round(4 * w) / 4 for w in layer.get_weights()])
     in_keras = keras.layers.RNN(layer.cell, **options)
     tolerance = 1e-6 if dtype == "float32" or keras.backend.backend() == "jax" else 1e-12
     for ours, theirs in zip(layer(x), in_keras(x), strict=True):
