@@ -26,9 +26,10 @@ class PopulationStatistics(keras.callbacks.Callback):
     [Ioffe & Szegedy, 2015](https://arxiv.org/abs/1502.03167) have it for inference;
     [Wu & Johnson, 2021](https://arxiv.org/abs/2105.07576) call it PreciseBN.
 
-    What is learned is not touched: in training a batch is normalized with its own statistics,
+    The training steps are not touched: in training a batch is normalized with its own statistics,
     whatever the running ones are, and states of stateful layers and random number generators get
-    back the values they had. A pass costs the forward computation of `steps` batches.
+    back the values they had. What acts on validations, as early stopping does, sees other ones. A
+    pass costs the forward computation of `steps` batches.
 
     It measures before each validation of `fit` and each `evaluate` that it is given to, and at the
     end of an epoch that has no validation. Put it before callbacks that save the model. What is
