@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from keras_rnncells import checks
-from keras_rnncells.base import CellRNN
+from keras_rnncells.base import CellRNN, arguments
 from keras_rnncells.cells import IndRNN
 from keras_rnncells.models.embedding import TiedEmbedding
 from keras_rnncells.models.stack import Stack, layer_class, with_options
@@ -37,6 +37,7 @@ def language_model(
     stateful: bool = True,
     tied: bool = True,
     normalization: str | None = "auto",
+    embeddings_initializer: Any = None,
     embedding_dropout: float | None = None,
     bottleneck_dropout: float | None = None,
     transition_dropout: float | None = None,
@@ -77,6 +78,9 @@ def language_model(
         stateful: Whether a window goes on from the last one.
         tied: Whether the output layer shares its kernel with the embedding.
         normalization: As in the stacks; `"auto"` is `"before"` for `IndRNN` and `None` for others.
+        embeddings_initializer: Initializer of the embedding. `None` is uniform from -0.01 to 0.01,
+            as the authors have it. A normalization makes up for the scale; a stack without one
+            may learn slowly from so little, and an embedding that is not `tied` may start larger.
         embedding_dropout: Rate after the embedding, if it is not `dropout`.
         bottleneck_dropout: As in `dense`, and only there.
         transition_dropout: As in `dense`, and only there.
@@ -125,7 +129,9 @@ def language_model(
 
     tokens = keras.Input((timesteps,), batch_size=batch_size, dtype="int32", name="tokens")
     kind_of_embedding = TiedEmbedding if tied else keras.layers.Embedding
-    start = keras.initializers.RandomUniform(-0.01, 0.01)
+    if embeddings_initializer is None:
+        embeddings_initializer = keras.initializers.RandomUniform(-0.01, 0.01)
+    start = arguments.resolve("initializer", embeddings_initializer)
     embed = kind_of_embedding(vocabulary, embedding, start, name="embedding")
     rate = stack.dropout if embedding_dropout is None else embedding_dropout
     x = stack.drop(embed(tokens), rate, "embedding_dropout")

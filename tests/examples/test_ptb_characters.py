@@ -33,12 +33,12 @@ def test_trains_and_counts_bits(run, texts, tmp_path):
     assert 0 < result["value"] < math.log2(20)
     np.testing.assert_allclose(curve["bpc"][1], curve["loss"][1] / math.log(2), rtol=0.05)
     assert curve["val_bpc"][1] < curve["val_bpc"][0]
-    assert (result["variant"], result["published"]) == ("2-plain", None)
+    assert (result["variant"], result["published"]) == ("2-plain-3k", None)
     # The model that is kept reads each stream in one piece as the stateful one did in windows.
     text = datasets.penn_treebank(texts)
     assert "".join(text.symbols) == result["symbols"]
     x, y, weights = datasets.Streams(text.test, 3, window=len(text.test))[0]
-    model = keras.models.load_model(tmp_path / "output" / "ptb_characters-IndRNN-2-plain.keras")
+    model = keras.models.load_model(tmp_path / "output" / "ptb_characters-IndRNN-2-plain-3k.keras")
     entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum")(
         y, model.predict(x, verbose=0), weights
     )
@@ -49,9 +49,9 @@ def test_trains_and_counts_bits(run, texts, tmp_path):
 @pytest.mark.parametrize(
     "options, variant",
     [
-        (["--layers", "3", "--kind", "residual"], "3-residual-quick"),
+        (["--layers", "3", "--kind", "residual"], "3-residual-3k-quick"),
         (["--layers", "1", "--cell", "LSTM", "--units", "6"], "1-plain-6-quick"),
-        (["--layers", "6"], "6-plain-quick"),
+        (["--layers", "6"], "6-plain-3k-quick"),
     ],
 )
 def test_quick(options, variant, run, texts):

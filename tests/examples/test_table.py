@@ -84,6 +84,7 @@ def test_one_picture_for_the_cells_at_one_task(example, tmp_path):
         curves("adding_problem", "IndRNN", "500"),
         curves("ptb_characters", "IndRNN", "21-residual"),
         curves("ptb_characters", "LSTM", "1-plain"),
+        curves("ptb_characters", "LSTM", "1-plain-200k"),
         curves("ptb_characters", "IndRNN", "6-plain-2000-gpu"),
         curves("spoken_digits", "IndRNN", ""),
     ]
@@ -92,6 +93,7 @@ def test_one_picture_for_the_cells_at_one_task(example, tmp_path):
         "adding_problem-100-compared": 2,
         "adding_problem-500-compared": 1,
         "ptb_characters-compared": 2,
+        "ptb_characters-200k-compared": 1,
         "ptb_characters-gpu-compared": 1,
         "spoken_digits-IndRNN-": 1,
     }

@@ -102,6 +102,17 @@ def test_two_windows_are_one_text(kind, cell):
     np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, atol=1e-5)
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_start_of_the_embedding(tied):
+    def embeddings(**options):
+        return numpy(make(tied=tied, **options).get_layer("embedding").embeddings)
+
+    assert 0 < abs(embeddings()).max() <= 0.01
+    assert (embeddings(embeddings_initializer="ones") == 1).all()
+    uniform = keras.initializers.RandomUniform(-1, 1)
+    assert 0.5 < abs(embeddings(embeddings_initializer=uniform)).max() <= 1
+
+
 def test_states_are_carried_in_fit_and_reset():
     model = make(timesteps=3, statistics="per_step", dropout=0.1, embedding_dropout=0.2)
     kinds = [type(layer).__name__ for layer in model.layers]
@@ -159,6 +170,7 @@ def test_embedding_under_mixed_precision():
         ({"batch_size": None}, "batch_size=None"),
         ({"timesteps": 0}, "`timesteps` must be"),
         ({"embedding_dropout": 1.5}, "`embedding_dropout` must be"),
+        ({"embeddings_initializer": "no"}, "Unknown initializer"),
         ({"bottleneck_dropout": 0.1}, "rates of a dense stack"),
         ({"statistics": "per_step"}, "number of steps"),
         ({"cell": "LSTM", "normalization": "before"}, "IndRNN alone"),
