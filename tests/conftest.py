@@ -4,8 +4,11 @@ import os
 
 # Gradient checks need float64, which JAX rounds away unless told.
 os.environ.setdefault("JAX_ENABLE_X64", "1")
-# Most of the time of the tests on JAX is compiling; small programs need no optimizing.
+# Much of the time of the tests is compiling; small programs need no optimizing.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ.setdefault(  # the same for TensorFlow
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
