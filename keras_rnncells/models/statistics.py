@@ -15,6 +15,8 @@ from keras_rnncells import checks
 from keras_rnncells.models.normalization import StepBatchNormalization
 
 NORMALIZATIONS = (keras.layers.BatchNormalization, StepBatchNormalization)
+# Stands for a variance where the batch has nothing to take one of.
+UNSEEN = -1.0
 
 
 class PopulationStatistics(keras.callbacks.Callback):
@@ -35,7 +37,9 @@ class PopulationStatistics(keras.callbacks.Callback):
     end of an epoch that has no validation. Put it before callbacks that save the model. What is
     measured is every `keras.layers.BatchNormalization` and `StepBatchNormalization` that is
     trainable, in the model or in models in it; one that a batch passes more than once (a shared
-    layer) gets the statistics of the last time, and one in a wrapper keeps its running ones.
+    layer) gets the statistics of the last time, and one in a wrapper keeps its running ones. Of
+    batches of several lengths, a step of `StepBatchNormalization` gets the mean over those that
+    have it, and keeps its running statistics if none has.
 
     Args:
         batches: The training data as batches that can be gone through again and again, such as a
@@ -84,21 +88,25 @@ class PopulationStatistics(keras.callbacks.Callback):
         if not reader.statistics:
             return
         means = [np.zeros(v.shape) for v in reader.statistics]
-        count = 0
+        counts = [np.zeros(v.shape, int) for v in reader.statistics]
+        batch = None
         with reader.batch_by_batch():
             for batch in self._some():
                 x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
-                count += 1
-                for mean, value in zip(means, reader.predict_on_batch(x), strict=True):
-                    mean += (value - mean) / count
-        if not count:
+                values = reader.predict_on_batch(x)
+                # A mean, its variance, the next mean, ...
+                seen = [variance != UNSEEN for variance in values[1::2] for _ in range(2)]
+                for mean, count, value, there in zip(means, counts, values, seen, strict=True):
+                    count += there
+                    mean += np.where(there, value - mean, 0) / np.maximum(count, 1)
+        if batch is None:
             raise ValueError(
                 "PopulationStatistics needs at least one batch, anew for each validation. "
                 f"Received: {type(self.batches).__name__} that brought none. An iterator or a "
                 "generator ends after the first time: give a dataset or a list."
             )
-        for variable, mean in zip(reader.statistics, means, strict=True):
-            variable.assign(mean)
+        for variable, mean, count in zip(reader.statistics, means, counts, strict=True):
+            variable.assign(np.where(count, mean, ops.convert_to_numpy(variable)))
 
     def _some(self) -> Iterator[Any]:
         """The first batches."""
@@ -131,6 +139,8 @@ class _Reader(keras.Model):
         self.compile(run_eagerly=read.run_eagerly, jit_compile=read.jit_compile)
 
     def call(self, inputs: Any) -> list[Any]:
+        for each in self.normalizations:
+            each.moving_variance.assign(ops.full(each.moving_variance.shape, UNSEEN))
         self.read(inputs, training=True)
         return [ops.convert_to_tensor(v) for v in self.statistics]
 

@@ -94,6 +94,24 @@ def test_a_dataset_ends_where_its_length_says():
     assert_statistics(model, expected(model, batches(), (0, 1)))
 
 
+def test_each_step_has_the_mean_of_the_batches_that_have_it():
+    """The last step of the first batch is masked, the last two of all are in none."""
+    layer = models.StepBatchNormalization(7)
+    model = keras.Sequential([keras.Input((None, D)), keras.layers.Masking(), layer])
+    before = inputs(7, D, seed=8), inputs(7, D, seed=9) ** 2
+    layer.moving_mean.assign(before[0])
+    layer.moving_variance.assign(before[1])
+    short, long = inputs(B, 4, D), inputs(B, 5, D, seed=2) + 1
+    short[:, 3] = 0
+    model.compile(loss="mse")
+    measured(model, [short, long])
+    mean, variance = (value.copy() for value in before)
+    for found, statistic in ((mean, np.mean), (variance, np.var)):
+        found[:3] = (statistic(short[:, :3], axis=0) + statistic(long[:, :3], axis=0)) / 2
+        found[3:5] = statistic(long[:, 3:], axis=0)
+    assert_statistics(model, [mean, variance])
+
+
 @pytest.mark.parametrize("statistics", KINDS)
 @pytest.mark.parametrize("jit", [False, True], ids=["", "jit"])
 def test_training_goes_on_as_without(statistics, jit):
