@@ -75,7 +75,7 @@ def pixel_mnist(
     checks.choice("steps", steps, [28, PIXELS])
     order = permutation(checks.natural("seed", seed)) if permuted else slice(None)
     from_file = data_dir is not None and Path(data_dir).suffix == ".npz"
-    splits = _of_keras(Path(data_dir)) if from_file else files.load("mnist", data_dir)
+    splits = _of_keras(Path(data_dir).expanduser()) if from_file else files.load("mnist", data_dir)
     training = len(splits["train"]["label"]) - checks.natural("held_out", held_out)
     if training < 1:
         raise ValueError(
@@ -95,7 +95,10 @@ def pixel_mnist(
 
 def _of_keras(path: Path) -> dict[str, dict[str, Any]]:
     """The splits in a file of `keras.datasets.mnist`, named as TFDS names them."""
-    get = 'this gets it: python -c "import keras; keras.datasets.mnist.load_data()"'
+    get = (
+        "this writes ~/.keras/datasets/mnist.npz: "
+        'python -c "import keras; keras.datasets.mnist.load_data()"'
+    )
     try:
         with path.open("rb") as file, np.load(file) as arrays:
             return {

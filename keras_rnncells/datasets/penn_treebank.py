@@ -103,7 +103,7 @@ def penn_treebank(
     ```
     """
     split_into = LEVELS[checks.choice("level", level, LEVELS)]
-    paths = local_files(Path(data_dir)) if data_dir else {}
+    paths = local_files(Path(data_dir).expanduser()) if data_dir else {}
     if paths:
         texts = {
             split: characters(files.read_text(path, SHA256[split] if verify else None))

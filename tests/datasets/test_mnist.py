@@ -89,6 +89,10 @@ class TestFileOfKeras:
             datasets.pixel_mnist(tmp_path / "mnist.npz")
         assert str(caught.value).startswith(str(tmp_path / "mnist.npz"))
 
+    def test_home(self, path, monkeypatch):
+        monkeypatch.setenv("HOME", str(path.parent))
+        assert len(datasets.pixel_mnist("~/mnist.npz", held_out=20).validation[0]) == 20
+
     def test_damaged(self, path):
         whole = path.read_bytes()
         for damaged in (whole[: len(whole) // 2], b"", b"no archive"):

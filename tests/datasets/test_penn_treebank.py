@@ -50,6 +50,10 @@ class TestFiles:
             ids = getattr(found, split)
             assert ids.dtype == "int32" and ids.shape == (len(text),)
 
+    def test_home(self, folder, monkeypatch):
+        monkeypatch.setenv("HOME", str(folder.parent))
+        assert decoded(datasets.penn_treebank(f"~/{folder.name}")) == CHARACTERS
+
     def test_words(self, folder):
         found = datasets.penn_treebank(folder, level="word")
         expected = {split: text.replace("\n", "<eos>").split() for split, text in TEXTS.items()}
