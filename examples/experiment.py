@@ -60,7 +60,7 @@ def parser(experiment: str, doc: str, *, units: int, epochs: int):
     )
     add("--epochs", type=positive, default=epochs, help=f"validations (default: {epochs})")
     add("--data-dir", type=Path, help="folder of the dataset (default: that of TFDS, downloads)")
-    add("--budget", type=positive_number, help="minutes of training at most")
+    add("--budget", type=positive_number, help="minutes of training at most, but one epoch")
     add("--seed", type=int, default=0, help="of weights, order and dropout (default: 0)")
     add("--output", type=Path, default=HERE / "output", help="folder of the results")
     add("--quick", action="store_true", help="a minute or two of it, to see it work")

@@ -33,7 +33,7 @@ class Progress(keras.callbacks.Callback):
         settings: of the run: another run does not go on from here.
         train: the batches of training, to be told the epoch.
         monitor: the log that decides which weights are the best.
-        budget: minutes of training at most, those before a kill counted in.
+        budget: minutes of training at most, but one epoch; those before a kill counted in.
         command: what to type to go on.
     """
 
@@ -87,6 +87,8 @@ class Progress(keras.callbacks.Callback):
         model.set_weights(self.best["weights"])
 
     def remove(self) -> None:
+        for folder in self._kept():  # a kill meanwhile leaves nothing that looks like a run
+            folder.rename(folder.with_name(f".partial-{folder.name}"))
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:

@@ -81,8 +81,8 @@ def options(argv: list[str] | None) -> argparse.Namespace:
     )
     args = parse(made, argv)
     args.layers = as_published(args, 6)
-    if args.kind == "residual" and args.layers % 2 == 0:
-        made.error("a residual stack has two layers a block and one more: an odd --layers")
+    if args.kind == "residual" and (args.layers % 2 == 0 or args.layers < 3):
+        made.error("a residual stack has two layers a block and one more: --layers 3, 5, 7, ...")
     if args.quick:
         args.epochs = min(args.epochs, 1)
     return args

@@ -1,9 +1,11 @@
 """The adding problem, and what all experiments share: resuming, results, pictures."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
+import types
 
 import keras
 import pytest
@@ -90,6 +92,23 @@ def test_killed_and_resumed_is_the_same_curve(run, tmp_path):
         result.pop("seconds"), result.pop("cpu_seconds"), result["curve"].pop("seconds")
     assert resumed == whole
     assert len(whole["curve"]["val_loss"]) == 12
+
+
+@pytest.mark.usefixtures("no_fresh_process")
+def test_killed_while_it_removes_what_it_kept(run, example, monkeypatch, tmp_path):
+    """What is left of that, half of an epoch, is nothing to go on from."""
+
+    def killed(folder, **options):
+        if folder.name != "adding_problem-IndRNN-8":  # of an earlier epoch
+            return shutil.rmtree(folder, **options)
+        next(folder.rglob("state.json")).unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(example("progress"), "shutil", types.SimpleNamespace(rmtree=killed))
+        run("adding_problem", *SMALL)
+    (tmp_path / "output" / "adding_problem-IndRNN-8.json").unlink()
+    assert run("adding_problem", *SMALL)["epochs"] == 3
 
 
 @pytest.mark.usefixtures("no_fresh_process")

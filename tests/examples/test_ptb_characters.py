@@ -61,10 +61,11 @@ def test_quick(options, variant, run, texts):
     assert result["layers"] == int(options[1])
 
 
-def test_a_residual_stack_has_an_odd_depth(run, capsys):
+@pytest.mark.parametrize("options", [["--layers", "6"], ["--layers", "1"], ["--cell", "LSTM"]])
+def test_a_residual_stack_has_an_odd_depth(options, run, capsys):
     with pytest.raises(SystemExit):
-        run("ptb_characters", "--layers", "6", "--kind", "residual")
-    assert "an odd --layers" in capsys.readouterr().err
+        run("ptb_characters", *options, "--kind", "residual")
+    assert "--layers 3, 5, 7, ..." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("place", ["before", "after"])
