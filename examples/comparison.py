@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
-# Of each experiment: the log to draw, what it is, whether its variants are one task, but for their
-# size and their machine, and what is compared at the same number of steps or, if not that, at the
-# same time.
+# Of each experiment: the log to draw, what it is, whether its variants (depth, kind, and perhaps
+# size and machine) are one task, and what is compared at the same number of steps or, if not that,
+# at the same time.
 EXPERIMENTS = {
     "adding_problem": ("val_loss", "mean squared error, new sequences", False, True),
     "pixel_mnist": ("val_accuracy", "accuracy, held-out images", False, False),
     "ptb_characters": ("val_bpc", "bits per character, validation", True, False),
 }
-# At the same time only on machines of the same kind, and at the same number of weights.
-SIZE_OR_MACHINE = r"gpu|tpu|[0-9.]+k"
 
 
 def groups(results: list[dict]) -> dict[str, list[dict]]:
@@ -26,7 +23,7 @@ def groups(results: list[dict]) -> dict[str, list[dict]]:
             _, _, all_variants, _ = EXPERIMENTS[result["experiment"]]
             parts = result["variant"].split("-")
             if all_variants:
-                parts = [part for part in parts if re.fullmatch(SIZE_OR_MACHINE, part)]
+                parts = parts[2:]  # time tells nothing across machines and sizes
             name = "-".join(filter(None, [result["experiment"], *parts, "compared"]))
         found.setdefault(name, []).append(result)
     return found

@@ -86,6 +86,8 @@ def test_one_picture_for_the_cells_at_one_task(example, tmp_path):
         curves("ptb_characters", "LSTM", "1-plain"),
         curves("ptb_characters", "LSTM", "1-plain-200k"),
         curves("ptb_characters", "IndRNN", "6-plain-2000-gpu"),
+        curves("ptb_characters", "LSTM", "1-plain-gpu"),
+        curves("ptb_characters", "LSTM", "1-plain-quick"),
         curves("spoken_digits", "IndRNN", ""),
     ]
     sizes = {name: len(results) for name, results in module.groups(found).items()}
@@ -94,7 +96,9 @@ def test_one_picture_for_the_cells_at_one_task(example, tmp_path):
         "adding_problem-500-compared": 1,
         "ptb_characters-compared": 2,
         "ptb_characters-200k-compared": 1,
+        "ptb_characters-2000-gpu-compared": 1,
         "ptb_characters-gpu-compared": 1,
+        "ptb_characters-quick-compared": 1,
         "spoken_digits-IndRNN-": 1,
     }
     module.draw(tmp_path, found)
