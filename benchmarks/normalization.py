@@ -148,7 +148,8 @@ def text(records: dict[str, dict]) -> str:
         "Bits per character of the validation text of Penn Treebank, by the trained 21 layers of "
         "`saved_models/ptb_characters`, whose weights stay as they are. *Measured* is "
         f"`PopulationStatistics`; *running* is Keras' own, looked at {LOOKS} times, each after "
-        f"{FOLLOWED} more batches.",
+        f"{FOLLOWED} more batches. A row goes on from the statistics, and where it measures from "
+        "the states, that the row above left.",
         f"{reporting.machine_of(record)}.",
         reporting.table(["statistics", "bits", "lowest to highest"], rows),
     ]
