@@ -1,6 +1,7 @@
 """What every test stands on: the table of cells, the backend, and seeds."""
 
 import os
+import tempfile
 
 # Gradient checks need float64, which JAX rounds away unless told.
 os.environ.setdefault("JAX_ENABLE_X64", "1")
@@ -24,11 +25,20 @@ def _fresh_keras():
     keras.config.set_dtype_policy(policy)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _small_memory():
-    """JAX keeps every function that it has compiled: some gigabytes by the end of all tests."""
-    yield
-    if keras.backend.backend() == "jax":
-        import jax
+if keras.backend.backend() == "jax":
+    import jax
 
+    @pytest.fixture(autouse=True, scope="session")
+    def _compiled_on_disk():
+        """In a folder for each process: JAX does not write it in one go."""
+        with tempfile.TemporaryDirectory() as folder:
+            jax.config.update("jax_compilation_cache_dir", folder)
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+            jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+            yield
+
+    @pytest.fixture(autouse=True, scope="module")
+    def _small_memory():
+        """All that was compiled, some gigabytes by the end, would stay in memory."""
+        yield
         jax.clear_caches()
