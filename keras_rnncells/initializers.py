@@ -126,7 +126,7 @@ class PerGate(keras.initializers.Initializer):
             self._per_gate = self.initializer
         else:
             self.initializer = _initializer(initializer)
-            self._per_gate = [_reseeded(self.initializer, gate) for gate in range(gates)]
+            self._per_gate = [reseeded(self.initializer, gate) for gate in range(gates)]
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
         *rest, last = shape
@@ -157,7 +157,7 @@ def _initializer(identifier: Any) -> Any:
     return keras.initializers.get(identifier)
 
 
-def _reseeded(initializer: Any, offset: int) -> Any:
+def reseeded(initializer: Any, offset: int) -> Any:
     """A copy of a random initializer with another seed; anything else as it is."""
     config = initializer.get_config() if hasattr(initializer, "get_config") else {}
     seed = config.get("seed")

@@ -12,6 +12,7 @@ import keras
 from keras_rnncells import constraints, initializers, regularizers
 from keras_rnncells.checks import (
     choice as choice,
+    number as number,
     positive_integer as positive_integer,
     rate as rate,
 )
@@ -110,6 +111,7 @@ def _public_classes(module: Any, base: type) -> dict[str, type]:
         if isinstance(value, type)
         and issubclass(value, base)
         and value.__module__ == module.__name__
+        and not name.startswith("_")
     }
 
 

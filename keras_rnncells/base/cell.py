@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_rnncells import recurrence
 from keras_rnncells.base import arguments, docs, noise
+from keras_rnncells.initializers import reseeded
 
 
 class RecurrentCell(keras.layers.Layer):
@@ -143,9 +144,9 @@ class RecurrentCell(keras.layers.Layer):
 
     @property
     def state_dtype(self) -> str:
-        """The dtype of states: float32 under mixed precision, where sums over time would stall."""
-        low = self.compute_dtype in ("float16", "bfloat16")
-        return "float32" if low else self.compute_dtype
+        """The dtype of states, that of the weights: float32 under mixed precision, where sums over
+        time would stall."""
+        return self.variable_dtype
 
     # What a cell says about itself.
 
@@ -195,14 +196,15 @@ class RecurrentCell(keras.layers.Layer):
         the `bias_...`, all others the `kernel_...`; what the user left at `None` is `initializer`
         and `constraint`.
         """
-        if name.endswith("recurrent_kernel"):
-            role = "recurrent"
-        else:
-            role = "bias" if name.endswith("bias") else "kernel"
+        role = _role(name)
+        given = getattr(self, f"{role}_initializer")
+        if given is not None:
+            # One object gives the same values each time, and two weights must not be alike.
+            given = reseeded(given, sum(_role(w.name) == role for w in self.weights))
         return self.add_weight(
             name=name,
             shape=shape,
-            initializer=getattr(self, f"{role}_initializer") or initializer,
+            initializer=given or initializer,
             regularizer=getattr(self, f"{role}_regularizer"),
             constraint=getattr(self, f"{role}_constraint") or constraint,
             autocast=False,
@@ -331,3 +333,10 @@ class RecurrentCell(keras.layers.Layer):
                 "as an attribute of the same name, or override `get_config()`."
             )
         return getattr(self, name)
+
+
+def _role(name: str) -> str:
+    """Which constructor arguments rule the weight of this name."""
+    if name.endswith("recurrent_kernel"):
+        return "recurrent"
+    return "bias" if name.endswith("bias") else "kernel"

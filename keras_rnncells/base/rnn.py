@@ -127,6 +127,10 @@ class RNN(keras.layers.RNN):
         # Keras leaves the states of a stateful layer out, and a stateless backend then loses them.
         return super().variables + (keras.tree.flatten(self.states) if self.states else [])
 
+    def reset_state(self) -> None:
+        for state in keras.tree.flatten(self.states or []):  # of a stack, a list for each cell
+            state.assign(ops.zeros_like(state.value))
+
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         spec = super().compute_output_spec(*args, **kwargs)
         if not self.return_state:
@@ -244,7 +248,9 @@ class RNN(keras.layers.RNN):
     def _run_ours(
         self, cell: RecurrentCell, sequences: Any, states: Any, training: bool, **options: Any
     ) -> tuple[Any, list[Any]]:
-        sequences = ops.cast(sequences, cell.compute_dtype)
+        # Integers are names, which half precision would mix up.
+        floats = keras.backend.is_float_dtype(sequences.dtype)
+        sequences = ops.cast(sequences, cell.compute_dtype if floats else "float32")
         drawn = noise.draw(cell, sequences, states) if training else noise.expectation(cell)
         if drawn.inputs is not None:
             sequences = sequences * drawn.inputs
@@ -378,19 +384,20 @@ class CellRNN(RNN):
             cls.__init__ = lambda self, *args, **kwargs: CellRNN.__init__(self, *args, **kwargs)
         _, *of_rnn = inspect.signature(RNN).parameters.values()
         of_cell = inspect.signature(cell).parameters.values()
-        arguments.show_signature(cls, arguments.ordered([*of_cell, *of_rnn]))
+        # A subclass may have an `__init__` of its own, which hands on some of these.
+        cls._signature = arguments.ordered([*of_cell, *of_rnn])
+        arguments.show_signature(cls, cls._signature)
         docs.complete(cls, cell, RNN)
         for name in arguments.names(cell):
             setattr(cls, name, property(lambda self, name=name: self.cell.argument(name)))
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        signature = inspect.signature(type(self))
         for name in self.cell_class.ignored_arguments:
             kwargs.pop(name, None)
         try:
-            given = signature.bind(*args, **kwargs).arguments
+            given = self._signature.bind(*args, **kwargs).arguments
         except TypeError as error:
-            raise TypeError(f"{type(self).__name__}: {error}. It has {signature}.") from None
+            raise TypeError(f"{type(self).__name__}: {error}. It has {self._signature}.") from None
         common = given.pop("kwargs", {})
         of_cell = arguments.names(self.cell_class)
         cell_kwargs = {k: v for k, v in common.items() if k in ("dtype", "trainable")}

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_rnncells.base import CellRNN
+from keras_rnncells.base import CellRNN, arguments
 from keras_rnncells.cells.elman import ElmanRNNCell
 from keras_rnncells.initializers import ScaledIdentity
 
@@ -54,7 +54,7 @@ class IRNNCell(ElmanRNNCell):
                 "`recurrent_initializer` replaces it: give one of the two. Received: "
                 f"gain={gain!r}, recurrent_initializer={recurrent_initializer!r}."
             )
-        self.gain = gain
+        self.gain = arguments.number("gain", gain)
 
     def build(self, input_shape: Any) -> None:
         small = keras.initializers.RandomNormal(stddev=0.001)

@@ -49,11 +49,11 @@ class JordanRNNCell(RecurrentCell):
         **kwargs: Any,
     ) -> None:
         super().__init__(units, activation, *args, **kwargs)
+        if output_units is not None:
+            output_units = arguments.positive_integer("output_units", output_units)
         self.output_units = output_units
         self.output_activation = arguments.activation(output_activation)
         self.output_initializer = arguments.resolve("initializer", output_initializer)
-        if output_units is not None:
-            arguments.positive_integer("output_units", output_units)
         self.state_size = self.output_size = output_units or self.units
         if self.output_size == 1 and self.output_activation is keras.activations.softmax:
             raise ValueError(

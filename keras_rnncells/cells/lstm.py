@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from keras_rnncells.base import CellRNN, RecurrentCell, arguments
-from keras_rnncells.initializers import ChronoBias, PerGate
+from keras_rnncells.initializers import ChronoBias, PerGate, reseeded
 
 
 @keras.saving.register_keras_serializable(package="keras_rnncells")
@@ -23,8 +23,8 @@ class LSTMCell(RecurrentCell):
 
     Weights: `kernel` W `[D, 4 U]`, `recurrent_kernel` R `[U, 4 U]`, `bias` b `[4 U]`, in the blocks
     i, f, c, o, as in `keras.layers.LSTM`, whose weights fit; `peephole_kernel` `[3 U]` (i, f, o)
-    with `use_peepholes`. Without forget gate the blocks are i, c, o, and those of the peepholes
-    i, o.
+    with `use_peepholes`, which starts as `"glorot_uniform"`, without regularizer and constraint.
+    Without forget gate the blocks are i, c, o, and those of the peepholes i, o.
 
     The states are h and c.
 
@@ -78,6 +78,8 @@ class LSTMCell(RecurrentCell):
         self.recurrent_activation = arguments.activation(recurrent_activation)
         self.unit_forget_bias = bool(unit_forget_bias)
         self.forget_bias = forget_bias
+        if forget_bias is not None:
+            self.forget_bias = arguments.number("forget_bias", forget_bias)
         self.use_peepholes = bool(use_peepholes)
         self.use_forget_gate = bool(use_forget_gate)
         if forget_bias is not None and not (use_forget_gate and use_bias):
@@ -86,12 +88,13 @@ class LSTMCell(RecurrentCell):
                 f"forget_bias={forget_bias!r}, use_forget_gate={use_forget_gate!r}, "
                 f"use_bias={use_bias!r}."
             )
-        if isinstance(self.bias_initializer, ChronoBias) and (
+        if isinstance(self.bias_initializer, (ChronoBias, PerGate)) and (
             unit_forget_bias or forget_bias is not None
         ):
+            name = type(self.bias_initializer).__name__
             raise ValueError(
-                "ChronoBias sets the bias of the forget gate, which `unit_forget_bias` and "
-                "`forget_bias` would overwrite. Received: bias_initializer=ChronoBias with "
+                f"{name} sets the bias of the forget gate, which `unit_forget_bias` and "
+                f"`forget_bias` would overwrite. Received: bias_initializer={name} with "
                 f"unit_forget_bias={unit_forget_bias!r} and forget_bias={forget_bias!r}; pass "
                 "unit_forget_bias=False."
             )
@@ -112,15 +115,22 @@ class LSTMCell(RecurrentCell):
                 autocast=False,
             )
         if self.use_peepholes:
-            self.peephole_kernel = self.add("peephole_kernel", ((gates - 1) * units,))
+            # A vector: what is asked of kernels (orthogonal, a norm) does not suit it.
+            self.peephole_kernel = self.add_weight(
+                name="peephole_kernel",
+                shape=((gates - 1) * units,),
+                initializer="glorot_uniform",
+                autocast=False,
+            )
 
     def _initial_bias(self) -> Any:
         forget = 1.0 if self.unit_forget_bias else None
         forget = forget if self.forget_bias is None else self.forget_bias
         if forget is None or not self.use_forget_gate:
             return self.bias_initializer
-        others = self.bias_initializer
-        return PerGate([others, keras.initializers.Constant(forget), others, others], 4)
+        each = [reseeded(self.bias_initializer, gate) for gate in range(4)]
+        each[1] = keras.initializers.Constant(forget)
+        return PerGate(each, 4)
 
     @property
     def product_kernel(self) -> Any:

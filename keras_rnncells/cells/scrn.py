@@ -60,7 +60,7 @@ class SCRNCell(RecurrentCell):
             units, activation, use_bias, kernel_initializer, recurrent_initializer, *args, **kwargs
         )
         if context_units is not None:
-            arguments.positive_integer("context_units", context_units)
+            context_units = arguments.positive_integer("context_units", context_units)
         if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 < alpha < 1:
             raise ValueError(
                 "`alpha` must be a number above 0 and below 1, the part of the context that each "

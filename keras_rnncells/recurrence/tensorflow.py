@@ -123,8 +123,11 @@ class Engine:
         # The backward pass needs all states. Outside of training it is rare, and finds them again.
         count = len(given.states)
         saved = count if compiled else keep
+        # A parallel program is one of a known number of steps, which `reduce_retracing` would
+        # forget at a second one if it were not an argument.
+        how = method, unroll, given.projected.shape[1] if method == "parallel" else None
         try:
-            traced = forward.get_concrete_function(given, fixed, saved, method, unroll)
+            traced = forward.get_concrete_function(given, fixed, saved, *how)
         except Impure:
             self._functions = self._new_functions()  # those are of no use after an error
             raise
@@ -134,15 +137,15 @@ class Engine:
         @tf.custom_gradient
         def differentiable(*flat):
             here = tf.nest.pack_sequence_as(given, [tf.stop_gradient(x) for x in flat])
-            sequences, last = forward(here, fixed, saved, method, unroll)
+            sequences, last = forward(here, fixed, saved, *how)
 
             def gradient(*by):
                 every = sequences
                 if saved < count:
-                    every, _ = forward(here, fixed, count, method, unroll)
+                    every, _ = forward(here, fixed, count, *how)
                 upstream = [tf.stop_gradient(b) for b in by]
                 by_sequences, by_last = upstream[:keep], upstream[keep:]
-                found = backward(here, fixed, every, by_sequences, by_last, method, unroll)
+                found = backward(here, fixed, every, by_sequences, by_last, *how)
                 return _once_differentiable(tf.nest.flatten(found), [*flat, *by])
 
             return (*sequences[:keep], *last), gradient
@@ -155,12 +158,12 @@ class Engine:
             ) from error
         return list(found[:keep]), list(found[keep:])
 
-    def _forward(self, tools, given, fixed, keep, method, unroll):
+    def _forward(self, tools, given, fixed, keep, method, unroll, steps):
         found = METHODS[method].forward(tools, self.step, given, fixed, keep, unroll)
         _refuse_random_numbers(tf.compat.v1.get_default_graph())
         return found
 
-    def _backward(self, tools, given, fixed, every, by_sequences, by_last, method, unroll):
+    def _backward(self, tools, given, fixed, every, by_sequences, by_last, method, unroll, steps):
         return METHODS[method].backward(
             tools, self.step, given, fixed, every, by_sequences, by_last, unroll
         )

@@ -1,11 +1,25 @@
-"""Mixed precision: products in the compute dtype, states in float32."""
+"""Mixed precision: products in the compute dtype, states in float32. All in half is that."""
+
+import inspect
 
 import keras
 import numpy as np
 import pytest
 
 import keras_rnncells as kr
-from tests.tools import ROWS, B, D, T, U, asymmetric, inputs, numpy, states_of
+from tests.tools import (
+    ROWS,
+    VARIANTS,
+    B,
+    D,
+    T,
+    U,
+    asymmetric,
+    gradients,
+    inputs,
+    numpy,
+    states_of,
+)
 
 POLICIES = ["mixed_bfloat16", "mixed_float16"]
 
@@ -31,6 +45,35 @@ def test_dtypes(row, policy):
         np.testing.assert_allclose(numpy(a).astype("float32"), numpy(b), **close)
     symbolic = layer(keras.Input((None, D)))
     assert [s.dtype for s in symbolic] == [dtype(output)] + ["float32"] * len(states)
+
+
+@pytest.mark.parametrize("policy", ["bfloat16", "float16"])
+@pytest.mark.parametrize(("row", "arguments"), VARIANTS)
+def test_all_in_half_precision(row, arguments, policy):
+    default = inspect.signature(row.layer).parameters["recurrent_initializer"].default
+    if default == "orthogonal":  # in half precision Keras cannot draw that on every backend
+        arguments = {**arguments, "recurrent_initializer": "uniform"}
+    layer = row.layer(
+        U, dtype=policy, return_state=True, dropout=0.1, recurrent_dropout=0.1, zoneout=0.1,
+        **arguments,
+    )  # fmt: skip
+    exact = asymmetric(row.layer(U, return_state=True, zoneout=0.1, **arguments))
+    layer.build((B, T, D))
+    layer.set_weights(exact.get_weights())
+    found = layer(inputs())
+    assert {dtype(x) for x in (*found, *layer.weights)} == {policy}
+    for a, b in zip(found, exact(inputs()), strict=True):
+        np.testing.assert_allclose(numpy(a).astype("float32"), numpy(b), rtol=0.1, atol=0.1)
+    found = gradients(layer, lambda x: keras.ops.sum(layer(x, training=True)[0]), inputs())
+    assert all(np.isfinite(g.astype("float32")).all() for g in found)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_integers_are_not_rounded(policy):
+    encoder = keras.layers.Embedding(2000, U)
+    layer = kr.MinimalRNN(U, encoder=encoder, dtype=policy)
+    names = np.arange(990, 1010).reshape(-1, 1, 1)
+    assert len(np.unique(numpy(layer(names)).astype("float32"), axis=0)) == len(names)
 
 
 @pytest.mark.parametrize("policy", POLICIES)

@@ -53,6 +53,8 @@ def test_layers(row, arguments, message):
     [
         (kr.IndRNN, {"gamma": 0.5}, r"gamma.*0.5"),
         (kr.IndRNN, {"max_timesteps": 0}, r"max_timesteps.*0"),
+        (kr.IRNN, {"gain": "x"}, r"gain='x'"),
+        (kr.LSTM, {"forget_bias": "x"}, r"forget_bias='x'"),
         (kr.IndRNN, {"max_timesteps": -5}, r"max_timesteps.*-5"),
         (kr.IndRNN, {"memory": "short"}, r"`memory` must be one of None, 'long'.*'short'"),
         (

@@ -146,6 +146,28 @@ def test_time_distributed(row):
     assert_close(np.stack([numpy(inner(x[:, i])) for i in range(3)], axis=1), expected)
 
 
+def test_subclassed_layer():
+    """With an `__init__` of its own, which hands on what it likes."""
+
+    class Mine(kr.IndRNN):
+        def __init__(self, note, units=U, **kwargs):
+            super().__init__(units, return_sequences=True, **kwargs)
+            self.note = note
+
+    class Fixed(kr.LSTM):
+        def __init__(self):
+            super().__init__(U, return_state=True)
+
+    mine = Mine("mine", max_timesteps=10)
+    assert (mine.note, mine.units, mine.max_timesteps) == ("mine", U, 10)
+    assert mine(inputs()).shape == (B, T, U)
+    assert len(Fixed()(inputs())) == 3
+    with pytest.raises(ValueError, match="'hidden'"):
+        Mine("mine", hidden=3)
+    with pytest.raises(TypeError, match="Mine: missing a required argument: 'units'"):
+        kr.IndRNN.__init__(Mine("mine"))
+
+
 def test_subclassed_model():
     class Model(keras.Model):
         def __init__(self):

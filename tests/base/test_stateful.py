@@ -48,6 +48,15 @@ def test_three_batches_equal_one_long_sequence(row):
     )
 
 
+def test_reset_of_a_stack():
+    layer = kr.RNN([kr.LSTMCell(3), kr.IndRNNCell(U)], stateful=True)
+    layer.reset_state()  # nothing to reset yet
+    first = numpy(layer(inputs(B, 4, D)))
+    assert not np.allclose(numpy(layer(inputs(B, 4, D))), first)
+    layer.reset_state()
+    np.testing.assert_array_equal(numpy(layer(inputs(B, 4, D))), first)
+
+
 def test_states_stay_float32():
     layer = kr.IndRNN(1, "linear", stateful=True, dtype="mixed_bfloat16")
     layer.build((1, 100, 1))

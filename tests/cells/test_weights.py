@@ -59,6 +59,50 @@ def test_names_of_optional_weights():
     ]
 
 
+@pytest.mark.parametrize("seed", [None, 3])
+@pytest.mark.parametrize("row", ROWS)
+def test_no_two_weights_are_alike(row, seed):
+    """Not even of the same shape, from one initializer for all of them."""
+    draw = keras.initializers.RandomNormal(seed=seed)
+    given = {"kernel_initializer": draw, "bias_initializer": draw}
+    for arguments in ({}, given):
+        cell = row.cell(U, **arguments)
+        cell.build((None, U))
+        kernels = [w for w in cell.get_weights() if w.ndim == 2 and w.std() > 0]
+        for i, a in enumerate(kernels):
+            for b in kernels[:i]:
+                assert a.shape != b.shape or not np.array_equal(a, b)
+
+
+def test_lstm_bias():
+    cell = kr.LSTMCell(2, bias_initializer=keras.initializers.RandomUniform(seed=1))
+    cell.build((None, D))
+    i, f, c, o = np.split(numpy(cell.bias), 4)
+    assert (f == 1).all() and len(np.unique([i, c, o])) == 6
+    by_gate = kr.initializers.PerGate([5, 1, 6, 7], 4)
+    cell = kr.LSTMCell(2, bias_initializer=by_gate, unit_forget_bias=False)
+    cell.build((None, D))
+    assert numpy(cell.bias).tolist() == [5, 5, 1, 1, 6, 6, 7, 7]
+    with pytest.raises(ValueError, match="PerGate sets the bias of the forget gate"):
+        kr.LSTM(2, bias_initializer=by_gate)
+
+
+def test_peepholes_are_no_kernel():
+    arguments = {"initializer": "orthogonal", "constraint": kr.constraints.SpectralBound()}
+    cell = kr.LSTMCell(
+        U, use_peepholes=True, **{f"kernel_{k}": v for k, v in arguments.items()}
+    )  # fmt: skip
+    cell.build((None, D))
+    assert cell.peephole_kernel.constraint is None and numpy(cell.peephole_kernel).std() > 0
+
+
+def test_sizes_of_numpy():
+    jordan = kr.JordanRNN(8, output_units=np.int64(3))
+    scrn = kr.SCRN(8, context_units=np.int64(3), return_state=True)
+    assert jordan.compute_output_shape((2, 5, 3)) == (2, 3)
+    assert scrn.compute_output_shape((2, 5, 3)) == ((2, 8), (2, 8), (2, 3))
+
+
 def built(layer, features=64):
     layer.build((None, None, features))
     return layer.cell

@@ -275,6 +275,20 @@ def test_cells_whose_units_see_each_other(name):
         kr.cells.CELLS[name].layer(U, scan="parallel")
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_several_lengths_and_batches(training):
+    layer, oracle = (asymmetric(kr.IndRNN(U, scan=s)) for s in ("parallel", "keras"))
+
+    def of(made, x):
+        return gradients(made, lambda x: ops.sum(ops.sin(made(x, training=training))), x)
+
+    for batch, steps in ((3, 3), (3, 6), (2, 6), (4, 3)):
+        x = inputs(batch, steps, D)
+        np.testing.assert_allclose(numpy(layer(x)), numpy(oracle(x)), atol=1e-5)
+        for a, b in zip(of(layer, x), of(oracle, x), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
 def test_a_subclass_with_equations_of_its_own():
     class OtherCell(kr.IndRNNCell):
         def update(self, projected, recurrent, states):
