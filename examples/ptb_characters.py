@@ -72,6 +72,11 @@ def options(argv: list[str] | None) -> argparse.Namespace:
         default=5e-3,
         help="at first (default: 0.005)",
     )
+    add(
+        "--embedding-scale",
+        type=positive_number,
+        help="symbols start within +- this (default: 0.01 of an IndRNN, as in the paper, else 1)",
+    )
     add("--dropout", type=float, default=0.1, help="after each layer (default: 0.1)")
     add(
         "--normalization",
@@ -92,6 +97,9 @@ def build_model(
     vocabulary: int, args: argparse.Namespace, units: int, batch_size: int | None = None
 ) -> keras.Model:
     """Embedding, stack and readout, with states that are carried on if there is a batch size."""
+    # The paper starts with the symbols close together, where a small LSTM, which has no
+    # normalization, learns slowly.
+    scale = args.embedding_scale or (None if args.cell == "IndRNN" else 1)
     return models.language_model(
         vocabulary,
         embedding=EMBEDDING,
@@ -105,11 +113,7 @@ def build_model(
         dropout=args.dropout,
         tied=False,  # of 50 symbols there is nothing to save
         normalization=args.normalization if args.cell == "IndRNN" else None,
-        # The paper starts with the symbols close together, where an LSTM, which has no
-        # normalization, learns slowly.
-        embeddings_initializer=None
-        if args.cell == "IndRNN"
-        else keras.initializers.RandomUniform(-1, 1),
+        embeddings_initializer=scale and keras.initializers.RandomUniform(-scale, scale),
         cell_arguments=CELL_ARGUMENTS if args.cell == "IndRNN" else None,
     )
 

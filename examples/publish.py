@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -145,6 +146,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
 
     result = json.loads((args.folder / f"{args.run}.json").read_text())
+    if "permuted" in result["variant"].split("-"):
+        sys.exit("The order of permuted pixels is not in the model: nobody could ask it.")
     # Without the state of the optimizer, which is twice as large as the weights.
     model = keras.models.load_model(args.folder / f"{args.run}.keras", compile=False)
     name = args.name or result["experiment"]

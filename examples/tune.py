@@ -135,6 +135,8 @@ def options(argv: list[str] | None) -> argparse.Namespace:
             made.error("--sensitivity tries every rate, without a --tuner: leave that out")
         if any(word.startswith("learning_rate=") for word in args.fix):
             made.error("--sensitivity varies the learning rate: give --rates, not --fix")
+        if any(word.startswith("kind=") for word in args.fix):
+            made.error("--sensitivity takes the kind of stack from --kinds, not --fix")
         args.tuner = "grid"
         args.rates = args.rates or RATES
     elif args.rates or args.repeats > 1:
@@ -261,9 +263,14 @@ class Network(RNNHyperModel):
         repeat = 0
         if self.repeats > 1:
             repeat = self.ask(hp, "Choice", "repeat", list(range(self.repeats)))
-        # Of each trial, so that one that is repeated after a kill is the same.
-        keras.utils.set_random_seed(self.seed + repeat)
+        self.seed_of_trial = self.seed + repeat
         return super().build(hp)
+
+    def _make(self, *args: Any, **kwargs: Any) -> keras.Model:
+        # So that a trial that is repeated after a kill is the same, whatever was built before it:
+        # the size is found by building several.
+        keras.utils.set_random_seed(self.seed_of_trial)
+        return super()._make(*args, **kwargs)
 
     def choose_learning_rate(self, hp: keras_tuner.HyperParameters, cell: str) -> float:
         if self.rates:
@@ -286,6 +293,9 @@ class Network(RNNHyperModel):
             self.compiled += 1
             self.took = milliseconds(model, first_batch(self.batches), steps=10)
             record["milliseconds"] = round(self.took, 3)
+        self.batches.epoch = kwargs.get("initial_epoch", 0)
+        if self.batches.epoch and "steps_per_epoch" in kwargs:  # a dataset that starts at 0
+            kwargs["x"] = self.batches.as_tf_dataset(None)
         began = time.perf_counter(), time.process_time()
         result = {self.objective: self.worst}
         try:

@@ -209,19 +209,20 @@ class Client(StreamingModel):
         tensors = self._checked("padded", joined)
         tensors["lengths"] = np.array(lengths, "int32")
         found = self._call("padded", tensors)
-        over_time = {name: self._over_time(name, max(lengths)) for name in found}
+        over_time = {name: self._over_time(name) for name in found}
         return [
             self._simple({k: v[i, :n] if over_time[k] else v[i] for k, v in found.items()})
             for i, n in enumerate(lengths)
         ]
 
-    def _over_time(self, output: str, steps: int) -> bool:
+    def _over_time(self, output: str) -> bool:
         """Whether an output of `padded` has a time axis."""
         signatures = self.card["signatures"]
-        shape = signatures["padded"]["outputs"][output]["shape"]
+        padded = signatures["padded"]
+        shape = padded["outputs"][output]["shape"]
         if "step" in signatures:
             return len(shape) > len(signatures["step"]["outputs"][output]["shape"])
-        return len(shape) > 1 and shape[1] in (None, steps)
+        return len(shape) > 1 and shape[1] == padded["inputs"][self._inputs[0]]["shape"][1]
 
     def _simple(self, found: dict[str, np.ndarray]) -> Any:
         return found[self._outputs[0]] if len(self._outputs) == 1 else found

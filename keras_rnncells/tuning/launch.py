@@ -45,9 +45,9 @@ def launch(
 
     A process that fails or is killed is started again under its id. A worker then repeats the
     trial that it was in: without it the chief waits for that trial for ever. A chief goes on from
-    what is in `directory`, while the workers wait for it; each of them may then repeat the trial it
-    ended last, which KerasTuner still has there as running. All has ended when the chief has, which
-    looks every 20 seconds whether the workers are done.
+    what is in `directory`, while the workers wait for it, and hands out anew the trials that were
+    running: a worker may get one that another is still in, and then both train it. All has ended
+    when the chief has, which looks every 20 seconds whether the workers are done.
 
     Lines of output have the id before them. The chief is given no GPU; of the GPUs in
     `CUDA_VISIBLE_DEVICES`, if that is set, each worker is given one in turn, of whose memory it

@@ -28,6 +28,11 @@ class Durable:
     def save(self) -> None:
         write(self._get_oracle_fname(), self.get_state())
 
+    @keras_tuner.synchronized
+    def end_trial(self, trial: Any) -> None:
+        super().end_trial(trial)
+        self.save()  # what KerasTuner saves has the trial as one that still runs
+
     def _save_trial(self, trial: Any) -> None:
         write(os.path.join(self._get_trial_dir(trial.trial_id), "trial.json"), trial.get_state())
 

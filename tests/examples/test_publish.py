@@ -55,6 +55,12 @@ def test_the_code_of_the_card_runs(published, monkeypatch, capsys):
     assert str(sums) in capsys.readouterr().out
 
 
+def test_an_order_that_nobody_knows(example, tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps({"variant": "permuted-gpu"}))
+    with pytest.raises(SystemExit, match="order of permuted pixels is not in the model"):
+        example("publish").main(["run", "--from", str(tmp_path)])
+
+
 SAVED_MODELS = sorted(EXAMPLES.parent.glob("saved_models/*/README.md"))
 
 

@@ -386,6 +386,7 @@ def test_spoken_digits(example, tmp_path):
         (["--rates", "0.1"], "--sensitivity"),
         (["--fix", "layers"], "NAME=VALUE"),
         (["--sensitivity", "--fix", "learning_rate=0.1"], "give --rates"),
+        (["--sensitivity", "--fix", "kind=residual"], "from --kinds"),
         (["--sensitivity", "--tuner", "grid"], "without a --tuner"),
         (["--sensitivity", "--rates", "0"], "not a positive number"),
         (["--tuner", "hyperband", "--max-trials", "9"], "no --max-trials"),

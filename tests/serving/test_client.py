@@ -73,6 +73,12 @@ def not_causal():
     return keras.Sequential([keras.Input((None, D), name="x"), both, layers.Dense(2)])
 
 
+def scores():
+    """Not causal either; as many scores at the end as the longest sequence below has steps."""
+    both = layers.Bidirectional(layers.GRU(U, name="scored"))
+    return keras.Sequential([keras.Input((None, D), name="x"), both, layers.Dense(T)])
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     """Two versions of a model, and one version of others, exported; with the models."""
@@ -82,6 +88,7 @@ def models(tmp_path_factory):
         ("signal", 6, streaming_model),
         ("two", 5, two_outputs),
         ("both_ways", 5, not_causal),
+        ("scores", 5, scores),
     ):
         model = tools.randomize(make(), seed)
         path = serving.export(model, base / name, streaming="auto")
@@ -477,6 +484,13 @@ def test_model_without_steps(models, start, clients, scheme):
     for call in (client.session, lambda: client.step(x[:, 0]), lambda: client.chunk(x)):
         with pytest.raises(ValueError, match="no signature '(step|chunk)'.*streaming=True"):
             call()
+
+
+def test_scores_are_no_steps(models, start, clients):
+    client, x = clients(start("scores"), "http"), sequences(2)
+    assert x.shape[1] == T
+    found = client.predict([x[0, :2], x[1]])
+    near(found[0], models["scores"][1][0](x[:1, :2])[0])
 
 
 def test_foreign_models_are_refused(start, clients):

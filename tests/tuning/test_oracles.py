@@ -67,6 +67,23 @@ def test_bayesian(tmp_path):
     assert search(tmp_path / "killed", oracle, **arguments) == whole
 
 
+def test_an_ended_trial_is_not_begun_again(tmp_path):
+    space = keras_tuner.HyperParameters()
+    space.Float("place", 0, 1)
+    arguments = {"max_trials": 2, "hyperparameters": space, "seed": 3}
+    made = oracles.RandomSearchOracle("val_loss", **arguments)
+    made._set_project_dir(tmp_path, "search")
+    for _ in range(2):
+        trial = made.create_trial("tuner0")
+        made.update_trial(trial.trial_id, {"val_loss": 1.0})
+        trial.status = "COMPLETED"
+        made.end_trial(trial)
+    again = oracles.RandomSearchOracle("val_loss", **arguments)
+    again._set_project_dir(tmp_path, "search")
+    again.reload()
+    assert again.create_trial("tuner0").status == "STOPPED"
+
+
 @pytest.mark.parametrize("written", range(1, 9))
 def test_kill_while_files_are_written(tmp_path, monkeypatch, written):
     """At any moment, half of a file may be written: then it counts for nothing."""
