@@ -198,9 +198,10 @@ class RecurrentCell(keras.layers.Layer):
         """
         role = _role(name)
         given = getattr(self, f"{role}_initializer")
-        if given is not None:
-            # One object gives the same values each time, and two weights must not be alike.
-            given = reseeded(given, sum(_role(w.name) == role for w in self.weights))
+        # One object gives the same values each time: the second weight of a role is not to be
+        # the first one again.
+        if given is not None and (others := sum(_role(w.name) == role for w in self.weights)):
+            given = reseeded(given, others)
         return self.add_weight(
             name=name,
             shape=shape,

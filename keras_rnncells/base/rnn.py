@@ -48,11 +48,11 @@ class RNN(keras.layers.RNN):
             compiles itself in training on TensorFlow. `"parallel"` is a scan of logarithmic depth,
             for cells whose units do not see each other (`IndRNN`): exact where the activation
             clips (linear, ReLU, ReLU6, hard tanh), else by Newton's iteration; a sequence of
-            unknown length runs sequentially. `"keras"` is Keras' own loop. `"auto"` (default) is
-            `"sequential"` on a CPU; on a GPU or TPU `"parallel"` where that is exact and the
-            sequence has 64 steps or more. A step that the fused loops cannot run (it draws random
-            numbers, assigns to variables or reads what is not of its cell) takes Keras' loop, and
-            so does PyTorch.
+            unknown length runs sequentially, as does a layer that is all in half precision.
+            `"keras"` is Keras' own loop. `"auto"` (default) is `"sequential"` on a CPU; on a GPU or
+            TPU `"parallel"` where that is exact and the sequence has 64 steps or more. A step that
+            the fused loops cannot run (it draws random numbers, assigns to variables or reads what
+            is not of its cell) takes Keras' loop, and so does PyTorch.
         activity_regularizer: Regularizer of the output.
         **kwargs: `name`, `dtype` and `trainable`, as for any Keras layer.
 
@@ -248,9 +248,9 @@ class RNN(keras.layers.RNN):
     def _run_ours(
         self, cell: RecurrentCell, sequences: Any, states: Any, training: bool, **options: Any
     ) -> tuple[Any, list[Any]]:
-        # Integers are names, which half precision would mix up.
+        # Integers are names, which the half precision of a mixed one would mix up.
         floats = keras.backend.is_float_dtype(sequences.dtype)
-        sequences = ops.cast(sequences, cell.compute_dtype if floats else "float32")
+        sequences = ops.cast(sequences, cell.compute_dtype if floats else cell.state_dtype)
         drawn = noise.draw(cell, sequences, states) if training else noise.expectation(cell)
         if drawn.inputs is not None:
             sequences = sequences * drawn.inputs

@@ -88,8 +88,10 @@ class LSTMCell(RecurrentCell):
                 f"forget_bias={forget_bias!r}, use_forget_gate={use_forget_gate!r}, "
                 f"use_bias={use_bias!r}."
             )
-        if isinstance(self.bias_initializer, (ChronoBias, PerGate)) and (
-            unit_forget_bias or forget_bias is not None
+        if (
+            isinstance(self.bias_initializer, (ChronoBias, PerGate))
+            and (unit_forget_bias or forget_bias is not None)
+            and (use_forget_gate and use_bias)
         ):
             name = type(self.bias_initializer).__name__
             raise ValueError(

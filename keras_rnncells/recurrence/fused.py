@@ -18,21 +18,21 @@ LONG = 64
 UNROLL = 16
 
 
-def choose(scan: str, problem: Problem, steps: int | None) -> str:
+def choose(scan: str, problem: Problem, steps: int | None, dtype: str = "float32") -> str:
     """`"sequential"` or `"parallel"`.
 
     `"auto"` is sequential on a CPU, where the loop was the faster one at every length measured
     (`benchmarks/README.md`). On an accelerator, where each turn of a loop waits for the last, it is
     parallel for the steps that a scan solves exactly, from `LONG` steps on
     (`benchmarks/README.md`, on a GPU). A T that is not known while tracing runs sequentially in any
-    case.
+    case, and so do states in half precision, in which a scan cannot tell whether it is right.
     """
     if scan == "auto":
         activation = problem.engine.step.activation
         exact = activation is not None and parallel.bounds(activation) is not None
         long = steps is not None and steps >= LONG
         scan = "parallel" if exact and long and accelerated() else "sequential"
-    return "sequential" if steps is None else scan
+    return "sequential" if steps is None or dtype in ("float16", "bfloat16") else scan
 
 
 def turn(problem: Problem) -> int:
@@ -67,6 +67,7 @@ def run(
     """Runs a problem over time; see `recurrence.run`. `None` if the step is not pure."""
     engine = problem.engine
     weights = [v.value for v in engine.step.variables()]
+    dtype = keras.backend.standardize_dtype(sequences.dtype)
     given = Given(sequences, list(states), problem.shared, problem.rows, weights)
     # Where the output is one of the first states, the others are not needed at all steps.
     shown = problem.output(states)
@@ -76,7 +77,7 @@ def run(
             given,
             Fixed(problem.by_row, problem.by_step, mask),
             keep=keep if return_sequences else 0,
-            method=choose(scan, problem, sequences.shape[1]),
+            method=choose(scan, problem, sequences.shape[1], dtype),
             unroll=unroll or turn(problem),
             training=problem.training,
         )

@@ -125,7 +125,8 @@ def _run(chief: _Member, team: list[_Member], max_restarts: int, received: list[
             _say(f"{fate}: started again ({member.restarts} of {max_restarts} times).")
             member.start()
             if member is chief:
-                # It waits for the workers whose last trials it has on disk as running.
+                # It waits for workers whose last trials it has on disk as running, as a kill
+                # may leave them.
                 for each in done:
                     each.start()
         if chief.code() == 0:

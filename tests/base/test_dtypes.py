@@ -68,7 +68,7 @@ def test_all_in_half_precision(row, arguments, policy):
     assert all(np.isfinite(g.astype("float32")).all() for g in found)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", [*POLICIES, "float64"])
 def test_integers_are_not_rounded(policy):
     encoder = keras.layers.Embedding(2000, U)
     layer = kr.MinimalRNN(U, encoder=encoder, dtype=policy)

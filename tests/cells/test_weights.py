@@ -64,7 +64,7 @@ def test_names_of_optional_weights():
 def test_no_two_weights_are_alike(row, seed):
     """Not even of the same shape, from one initializer for all of them."""
     draw = keras.initializers.RandomNormal(seed=seed)
-    given = {"kernel_initializer": draw, "bias_initializer": draw}
+    given = {"kernel_initializer": draw}
     for arguments in ({}, given):
         cell = row.cell(U, **arguments)
         cell.build((None, U))
@@ -83,6 +83,11 @@ def test_lstm_bias():
     cell = kr.LSTMCell(2, bias_initializer=by_gate, unit_forget_bias=False)
     cell.build((None, D))
     assert numpy(cell.bias).tolist() == [5, 5, 1, 1, 6, 6, 7, 7]
+    cell = kr.LSTMCell(
+        2, use_forget_gate=False, bias_initializer=kr.initializers.PerGate([5, 6, 7], 3)
+    )
+    cell.build((None, D))
+    assert numpy(cell.bias).tolist() == [5, 5, 6, 6, 7, 7]
     with pytest.raises(ValueError, match="PerGate sets the bias of the forget gate"):
         kr.LSTM(2, bias_initializer=by_gate)
 

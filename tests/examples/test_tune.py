@@ -17,7 +17,7 @@ import pytest
 from tests.examples.conftest import EXAMPLES, kinds
 from tests.tools import write_mnist, write_spoken_digit
 
-pytest.importorskip("keras_tuner", reason="keras_tuner is not installed")
+keras_tuner = pytest.importorskip("keras_tuner", reason="keras_tuner is not installed")
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:keras_tuner"),
@@ -78,6 +78,39 @@ def what_was_tried(result):
     """Of each trial what a second search has to find again."""
     timed = ("milliseconds", "seconds", "cpu_seconds")
     return [{k: v for k, v in each.items() if k not in timed} for each in result["trials"]]
+
+
+def network(script, *options):
+    args = script.module.options([*SMALL, *options])
+    task = script.module.TASKS[args.task].load(args)
+    return script.module.Network(task, args), keras_tuner.HyperParameters()
+
+
+def test_the_seed_is_that_of_the_trial(script):
+    """However many networks were built to find its size."""
+    fixed = words("--parameters 300 --cells IRNN --kinds plain --fix layers=1 normalization=none")
+    made, hp = network(script, *fixed)
+    first, second = made.build(hp), made.build(hp)  # the size is known now
+    for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@on_tensorflow
+def test_a_promoted_trial_goes_on_in_its_data(script, monkeypatch, tmp_path):
+    made, hp = network(script, *FIX, "normalization=none", "schedule=constant")
+    given = []
+    monkeypatch.setattr(
+        script.module.RNNHyperModel, "fit", lambda *_, **kwargs: given.append(kwargs["x"])
+    )
+    monkeypatch.setattr(script.module, "milliseconds", lambda *_, **__: 1.0)
+    trial = types.SimpleNamespace(trial_id="0")
+    tuner = types.SimpleNamespace(get_trial_dir=lambda _: tmp_path)
+    callbacks = [types.SimpleNamespace(tuner=tuner, trial=trial)]
+    data = {"x": made.batches.as_tf_dataset(None), "steps_per_epoch": len(made.batches)}
+    for epoch in (1, 0):
+        made.fit(hp, made.build(hp), callbacks=callbacks, initial_epoch=epoch, **data)
+        x, _ = next(iter(given[-1]))
+        np.testing.assert_array_equal(x, made.batches.batch(epoch, 0)[0])
 
 
 @on_tensorflow

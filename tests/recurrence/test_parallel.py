@@ -275,6 +275,14 @@ def test_cells_whose_units_see_each_other(name):
         kr.cells.CELLS[name].layer(U, scan="parallel")
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_all_in_half_precision(dtype):
+    """The states too, in which a scan could not tell whether it is right."""
+    layers = [asymmetric(kr.IndRNN(U, dtype=dtype, scan=s)) for s in ("parallel", "sequential")]
+    found, expected = (numpy(layer(inputs(B, 70, D))).astype("float32") for layer in layers)
+    np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize("training", [False, True])
 def test_several_lengths_and_batches(training):
     layer, oracle = (asymmetric(kr.IndRNN(U, scan=s)) for s in ("parallel", "keras"))
@@ -369,6 +377,7 @@ def test_auto_on_an_accelerator(monkeypatch, fused):  # noqa: F811
     assert loops.choose("auto", problem, 10) == "sequential"
     assert loops.choose("auto", problem, None) == "sequential"
     assert loops.choose("parallel", problem, None) == "sequential"
+    assert loops.choose("parallel", problem, 5000, "bfloat16") == "sequential"
     tanh = kr.IndRNNCell(U, "tanh")
     tanh.build((None, D))
     problem = tanh.problem([ops.zeros((B, U))], kr.base.noise.expectation(tanh), True)
