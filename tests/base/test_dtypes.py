@@ -77,6 +77,16 @@ def test_integers_are_not_rounded(policy):
 
 
 @pytest.mark.parametrize("policy", POLICIES)
+def test_products_are_in_half_precision(policy):
+    """In which this kernel is 1."""
+    layer = kr.IndRNN(1, "linear", dtype=policy, return_state=True)
+    layer.build((None, None, 1))
+    layer.set_weights([np.full((1, 1), 1 + 2**-12), np.ones(1), np.zeros(1)])
+    _, state = layer(np.ones((1, 1, 1)))
+    assert numpy(state) == 1
+
+
+@pytest.mark.parametrize("policy", POLICIES)
 def test_a_long_sum_does_not_stall(policy):
     """1000 x 0.01 summed in bfloat16 gives 4."""
     layer = kr.IndRNN(1, "linear", dtype=policy, return_state=True, kernel_initializer="ones")

@@ -43,17 +43,20 @@ def test_same_in_every_scan(row):
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("row", ROWS)
 def test_against_numpy_on_the_same_masks(row, masked):
-    """Dropped inputs and held states enter the equations as the papers say."""
-    layer = noisy(row, recurrent_dropout=0.0)
+    """Dropped inputs and states and held states enter the equations as the papers say.
+
+    Recurrent dropout leaves what is added alone: z * h' of a GRU keeps the whole h'.
+    """
+    layer = noisy(row)
     start = states_of(layer)
-    twin = noisy(row, recurrent_dropout=0.0)
+    twin = noisy(row)
     drawn = noise.draw(twin.cell, keras.ops.convert_to_tensor(inputs()), start)
     mask = np.random.default_rng(0).random((B, T)) < 0.7 if masked else np.ones((B, T), bool)
     outputs, *states = layer(inputs(), initial_state=start, mask=mask, training=True)
-    x = inputs() * numpy(drawn.inputs)
+    x, dropped = inputs() * numpy(drawn.inputs), numpy(drawn.recurrent)
     weights, expected = [w.astype("float64") for w in layer.get_weights()], start
     for t in range(T):
-        new = numpy_cells.STEPS[row.name](x[:, t], expected, weights)
+        new = numpy_cells.STEPS[row.name](x[:, t], expected, weights, dropped=dropped)
         held = [numpy(z)[:, t] | ~mask[:, t, None] for z in drawn.zoneout]
         expected = [np.where(h, e, n) for h, e, n in zip(held, expected, new, strict=True)]
         np.testing.assert_allclose(numpy(outputs)[:, t], expected[0], atol=5e-6)
@@ -78,29 +81,6 @@ def test_masks(row):
         assert values.dtype == bool and values.shape[:2] == (50, 20)
         assert abs(values.mean() - 0.25) < 0.01
         assert not np.array_equal(values[:, 0], values[:, 1]), "zoneout is drawn at every step"
-
-
-def test_recurrent_dropout_of_indrnn():
-    """It multiplies h' in u * h'."""
-    layer = asymmetric(kr.IndRNN(U, recurrent_dropout=0.5, seed=1, return_sequences=True))
-    twin = kr.IndRNN(U, recurrent_dropout=0.5, seed=1)
-    twin.build((B, T, D))
-    drawn = noise.draw(twin.cell, keras.ops.convert_to_tensor(inputs()), twin.get_initial_state(B))
-    kernel, u, bias = layer.get_weights()
-    y, h = numpy(layer(inputs(), training=True)), np.zeros((B, U))
-    for t in range(T):
-        h = np.maximum(inputs()[:, t] @ kernel + u * (h * numpy(drawn.recurrent)) + bias, 0)
-        np.testing.assert_allclose(y[:, t], h, atol=5e-6)
-
-
-def test_recurrent_dropout_leaves_the_additive_path_alone():
-    """GRU: z * h' keeps the whole h'; LSTM: f * c' the whole c'."""
-    gru = kr.GRU(U, recurrent_dropout=0.9, bias_initializer="ones", seed=1, return_state=True)
-    gru.build((B, T, D))
-    gru.set_weights([0 * w for w in gru.get_weights()[:2]] + [np.full((2, 3 * U), 50.0)])
-    start = states_of(gru)
-    for a, b in zip(gru(inputs(), initial_state=start, training=True)[1:], start, strict=True):
-        np.testing.assert_allclose(numpy(a), b, atol=1e-6)
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -137,8 +117,10 @@ def test_training_in_a_bare_keras_rnn_is_an_error(row, rate):
     assert kr.RNN(row.cell(U, **{rate: 0.5}))(inputs(), training=True).shape[0] == B
 
 
-def test_stacked_cells_draw_for_each_cell():
-    cells = [kr.IndRNNCell(U, dropout=0.5, seed=1), kr.LSTMCell(U, zoneout=0.3, seed=2)]
+@pytest.mark.parametrize("rates", [(0.5, 0.0), (0.0, 0.3)])
+def test_stacked_cells_draw_for_each_cell(rates):
+    dropout, zoneout = rates
+    cells = [kr.IndRNNCell(U, dropout=dropout, seed=1), kr.LSTMCell(U, zoneout=zoneout, seed=2)]
     layer = kr.RNN(cells)
     assert not same(layer(inputs(), training=True), layer(inputs(), training=True))
 

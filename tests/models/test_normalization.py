@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_rnncells.models import StepBatchNormalization
-from tests.tools import inputs, numpy
+from tests.tools import gradients, inputs, numpy
 
 B, S, D = 6, 5, 3
 EPSILON = 1e-3
@@ -113,21 +113,30 @@ def test_in_a_model_of_unknown_length(tmp_path):
 
 
 def test_gradient_goes_through_the_statistics():
-    """The sum over a batch of what has mean 0 at each step does not depend on the inputs."""
+    x, factors = inputs(B, S, D), inputs(B, S, D, seed=2)
     made = layer()
-    model = keras.Sequential([keras.Input((S, D)), keras.layers.Dense(D), made])
-    model.compile(keras.optimizers.SGD(1.0), lambda y, p: keras.ops.sum(p), jit_compile=False)
-    before = model.layers[0].get_weights()[0]
-    model.train_on_batch(inputs(B, S, D), np.zeros((B, S, D)))
-    np.testing.assert_allclose(model.layers[0].get_weights()[0], before, atol=1e-4)
+    weights, everywhere = made.get_weights(), np.ones((B, S), bool)
+    *_, found = gradients(made, lambda x: keras.ops.sum(factors * made(x, training=True)), x)
+    expected, step = np.empty(x.shape), 1e-5
+    for place in np.ndindex(x.shape):
+        sides = []
+        for sign in (1, -1):
+            moved = x.astype("float64")
+            moved[place] += sign * step
+            sides.append((factors * trained(moved, everywhere, weights)[0]).sum())
+        expected[place] = (sides[0] - sides[1]) / (2 * step)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_half_precision():
+    """The statistics too would be of three digits, and far from zero no statistics at all."""
     made = StepBatchNormalization(S, dtype="mixed_bfloat16")
-    x = 300 + inputs(64, S, D)
-    y = made(keras.ops.cast(x, "float32"), training=True)
+    x = keras.ops.cast(30 + inputs(64, S, D), "bfloat16")
+    y = made(x, training=True)
     assert keras.backend.standardize_dtype(y.dtype) == "bfloat16"
-    assert keras.backend.standardize_dtype(made.moving_mean.dtype) == "float32"
+    x = numpy(keras.ops.cast(x, "float64"))
+    np.testing.assert_allclose(numpy(made.moving_mean), 0.1 * x.mean(axis=0), rtol=1e-4)
+    np.testing.assert_allclose(numpy(made.moving_variance), 0.9 + 0.1 * x.var(axis=0), rtol=1e-4)
 
 
 @pytest.mark.parametrize(

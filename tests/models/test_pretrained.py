@@ -3,6 +3,7 @@
 import json
 import pathlib
 import runpy
+import sysconfig
 import zipfile
 
 import keras
@@ -68,7 +69,9 @@ def test_nothing_installed(tmp_path, monkeypatch):
 def test_places():
     clone, *installed = pretrained.folders()
     assert clone == ROOT / "saved_models"
-    assert all(p.parts[-3:] == ("share", "keras_rnncells", "saved_models") for p in installed)
+    user = sysconfig.get_preferred_scheme("user")
+    data = [sysconfig.get_path("data"), sysconfig.get_path("data", user)]
+    assert installed == [pathlib.Path(d, "share", "keras_rnncells", "saved_models") for d in data]
 
 
 def test_what_is_installed(tmp_path, monkeypatch):
