@@ -18,7 +18,7 @@ LONG = 64
 UNROLL = 16
 
 
-def choose(scan: str, problem: Problem, steps: int | None, dtype: str = "float32") -> str:
+def choose(scan: str, problem: Problem, steps: int | None, dtype: str) -> str:
     """`"sequential"` or `"parallel"`.
 
     `"auto"` is sequential on a CPU, where the loop was the faster one at every length measured

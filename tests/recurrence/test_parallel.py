@@ -369,19 +369,19 @@ def test_auto_on_an_accelerator(monkeypatch, fused):  # noqa: F811
     cell = kr.IndRNNCell(U)
     cell.build((None, D))
     problem = cell.problem([ops.zeros((B, U))], kr.base.noise.expectation(cell), True)
-    assert loops.choose("auto", problem, 5000) == "sequential"
+    assert loops.choose("auto", problem, 5000, "float32") == "sequential"
     assert loops.turn(problem) == 1
     monkeypatch.setattr(loops, "accelerated", lambda: True)
-    assert loops.choose("auto", problem, 5000) == "parallel"
+    assert loops.choose("auto", problem, 5000, "float32") == "parallel"
     assert loops.turn(problem) == 16
-    assert loops.choose("auto", problem, 10) == "sequential"
-    assert loops.choose("auto", problem, None) == "sequential"
-    assert loops.choose("parallel", problem, None) == "sequential"
+    assert loops.choose("auto", problem, 10, "float32") == "sequential"
+    assert loops.choose("auto", problem, None, "float32") == "sequential"
+    assert loops.choose("parallel", problem, None, "float32") == "sequential"
     assert loops.choose("parallel", problem, 5000, "bfloat16") == "sequential"
     tanh = kr.IndRNNCell(U, "tanh")
     tanh.build((None, D))
     problem = tanh.problem([ops.zeros((B, U))], kr.base.noise.expectation(tanh), True)
-    assert loops.choose("auto", problem, 5000) == "sequential"
+    assert loops.choose("auto", problem, 5000, "float32") == "sequential"
     assert loops.turn(problem) == 16
     lstm = kr.LSTMCell(U)
     lstm.build((None, D))
